@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+# One name a job; each works from a bare clone. `make help` lists them.
+#
+#   make PYTHON=/path/to/python3.11 …   another interpreter (3.11 or newer)
+#
+# Everything is installed into $(VENV), never into the system's Python. As root on Debian, missing
+# packages are installed; otherwise the job says in one line what is missing.
+
+PYTHON ?= python3
+VENV ?= .venv
+export PYTHON
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -P -m pip -qq --disable-pip-version-check
+NEED := @sh .ci/need
+
+# Directories are prerequisites too: a deleted file changes its directory's time.
+SOURCES := pyproject.toml setup.py LICENSE \
+	$(shell find libnvc cli csrc -name __pycache__ -prune -o -print)
+C_FILES = $(shell find csrc libnvc/sim tests -name '*.[ch]' -not -path '*/data/*')
+
+.PHONY: help build demo test test-asan lint format clean asan-python pytest
+
+help:
+	@echo "make build      $(VENV) with libnvc and every command in $(VENV)/bin"
+	@echo "make demo       a container with (simulated) GPUs, explained step by step"
+	@echo "make test       every test, against the installed package"
+	@echo "make test-asan  the same with the C core under AddressSanitizer and UBSan"
+	@echo "make lint       ruff, mypy, layers, clang-format, C warnings and -fanalyzer"
+	@echo "make format     rewrite the sources as the formatters want them"
+	@echo "make clean      remove what these made"
+
+# --- build --------------------------------------------------------------------------------------
+
+build: $(VENV)/.built
+	@echo "ready: $(BIN)/nvc, $(BIN)/nvidia-container-cli"
+
+$(VENV)/.created:
+	$(NEED) gcc=gcc c-headers=libc6-dev $(PYTHON)=python3 python-build=python3-venv,python3-dev
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "$(PYTHON) is older than Python 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "venv: $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install 'pip>=25.1' 'setuptools>=77' 'cffi>=1.17'
+	@touch $@
+
+# A wheel is built and installed, not a link to the tree: what is tested is what users get.
+# build/ would bring deleted modules back. What a build requires is in the environment already:
+# that saves fetching it anew each time.
+$(VENV)/.built: $(VENV)/.created $(SOURCES)
+	@echo "build: libnvc -> $(VENV)"
+	@rm -rf build libnvc.egg-info
+	@$(PIP) install --no-build-isolation '.[cli]'
+	@rm -rf build libnvc.egg-info
+	@touch $@
+
+# --- run ----------------------------------------------------------------------------------------
+
+# As an ordinary user, or where runc cannot be had, the demo makes its own namespaces.
+demo: $(VENV)/.built
+	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc || true
+	@$(BIN)/nvc demo
+
+$(VENV)/.test: $(VENV)/.created pyproject.toml
+	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc debootstrap=debootstrap
+	@echo "install: test dependencies"
+	@$(PIP) install --group test
+	@touch $@
+
+test: $(VENV)/.built $(VENV)/.test
+	@PYTHONSAFEPATH=1 $(BIN)/pytest $(ARGS)
+
+# --- sanitizers ---------------------------------------------------------------------------------
+
+ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+
+# The distribution's test builds a package of its own, without sanitizers: nothing to see here.
+test-asan:
+	@CFLAGS="$(ASAN_FLAGS)" LDFLAGS="$(ASAN_FLAGS)" $(MAKE) VENV=.venv-asan .venv-asan/.built .venv-asan/.test
+	@$(MAKE) VENV=.venv-asan asan-python
+	@$(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
+
+# The runtime must be preloaded into the interpreter, and only there: not into runc, ldconfig or
+# what runs in a container. So `python` becomes a script that preloads it, and a .pth takes the
+# variable out of the environment again.
+asan-python:
+	@for python in $(BIN)/python3 $(BIN)/python; do \
+	  real=$$($(PYTHON) -c 'import sys; print(sys._base_executable)'); \
+	  rm -f $$python; \
+	  printf '%s\n' '#!/bin/bash' \
+	    "export LD_PRELOAD=$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-name=libubsan.so)" \
+	    'export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1' \
+	    "exec -a \"\$$0\" $$real \"\$$@\"" >$$python; \
+	  chmod +x $$python; \
+	done
+	@echo 'import os; os.environ.pop("LD_PRELOAD", None)' \
+	  >$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/asan.pth
+
+# --- lint ---------------------------------------------------------------------------------------
+
+$(VENV)/.lint: $(VENV)/.test
+	@echo "install: lint tools"
+	@$(PIP) install --group lint
+	@touch $@
+
+# The layers are read from the installed package: only there is cli/ `libnvc.cli`.
+lint: $(VENV)/.built $(VENV)/.lint
+	@echo "lint: ruff check";           $(BIN)/ruff check --quiet .
+	@echo "lint: ruff format";          $(BIN)/ruff format --quiet --check .
+	@echo "lint: mypy --strict";        $(BIN)/mypy --no-error-summary libnvc cli tests examples csrc/ffi_build.py
+	@echo "lint: layers";               cd $(VENV) && bin/lint-imports --no-cache --config ../pyproject.toml >lint-imports.log || { cat lint-imports.log; exit 1; }
+	@echo "lint: clang-format";         $(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@echo "lint: C warnings, -fanalyzer"; PYTHONSAFEPATH=1 $(BIN)/pytest -q --no-summary tests/c/test_analyzer.py >$(VENV)/analyzer.log || { cat $(VENV)/analyzer.log; exit 1; }
+
+format: $(VENV)/.lint
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/clang-format -i $(C_FILES)
+
+clean:
+	@rm -rf .venv .venv-asan build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

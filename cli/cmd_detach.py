@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvc detach`: undo what was applied to a container."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def detach(
+    pid: Annotated[int, typer.Option(min=1, help="A process of the container.")],
+) -> None:
+    """Take the GPUs out of a container again: undo everything that was put into it."""
+    import libnvc
+
+    libnvc.detach(libnvc.Target(pid=pid))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvidia-container-cli`: global options, choice of the command, and the one error edge."""
+
+from __future__ import annotations
+
+import sys
+
+from ._argp import Option, Parser, ParserExit, usage_error
+from .container_common import CommandError, Settings, checked_path, events
+from .output import OutputError, complain, one_line, put
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_NAME = "nvidia-container-cli"
+
+PARSER = Parser(
+    name=_NAME,
+    doc="Show the NVIDIA driver of this machine, and give containers access to its GPUs.",
+    arguments="COMMAND [ARG...]",
+    options=(
+        Option(name="debug", short="d", arg="FILE", doc="Append a log to FILE"),
+        Option(name="user", short="u", arg="UID[:GID]", optional=True, doc="Ask NVML as this user"),
+        Option(name="root", short="r", arg="PATH", doc="Find the driver below PATH (default: /)"),
+        Option(
+            name="ldcache",
+            short="l",
+            arg="FILE",
+            doc="Loader cache, below the driver root (default: /etc/ld.so.cache)",
+        ),
+    ),
+    commands=(
+        ("info", "Show the driver's version and its GPUs"),
+        ("list", "List the driver's files and devices"),
+        ("configure", "Give a container access to GPUs"),
+    ),
+)
+
+#: libnvc's exceptions and the reference's error classes; the first that fits counts
+ERROR_CLASSES = (
+    ("UnknownDeviceError", "device"),
+    ("RequestError", "input"),
+    ("DriverNotFoundError", "initialization"),
+    ("ProbeError", "initialization"),
+    ("DiscoveryError", "detection"),
+    ("ContainerError", "container"),
+    ("LoaderCacheError", "ldcache"),
+    ("NvcError", "mount"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit status: 0 done, 1 anything else.
+
+    Args:
+        argv: the program's name as typed, then its words; the process's own if None.
+    """
+    try:
+        return _run(sys.argv if argv is None else argv)
+    except BaseException as error:  # Ctrl-C too: never a traceback
+        complain(f"{_NAME}: {one_line(describe(error))}\n")
+        return 1
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        return _read_globals(argv)
+    except ParserExit as end:
+        if end.status:
+            complain(end.text)
+        else:
+            put(end.text)
+        return end.status
+
+
+def _read_globals(argv: Sequence[str]) -> int:
+    given: dict[str, Any] = {}
+    for name, value, after in events(PARSER, argv):
+        if not name:
+            return _run_command(str(value), Settings(**given), argv[after:])
+        given[name] = _setting(name, value)
+    raise usage_error(PARSER)
+
+
+def _setting(name: str, value: str | None) -> Any:
+    if name == "user":
+        from .container_user import parse_user
+
+        return parse_user(value)
+    return checked_path(name, value)
+
+
+def _run_command(name: str, settings: Settings, words: Sequence[str]) -> int:
+    # Only the command that is called is loaded: start-up counts.
+    argv = [f"{_NAME} {name}", *words]
+    if name == "info":
+        from .container_info import info
+
+        return info(settings, argv)
+    if name == "list":
+        from .container_list import list_driver
+
+        return list_driver(settings, argv)
+    if name == "configure":
+        from .container_configure import configure
+
+        return configure(settings, argv)
+    raise usage_error(PARSER)
+
+
+def describe(error: BaseException) -> str:
+    """Return the line for an error, without the program's name."""
+    from libnvc import errors
+
+    if isinstance(error, CommandError):
+        return str(error)
+    if isinstance(error, OutputError):
+        return f"output error: {error}"
+    for name, kind in ERROR_CLASSES:
+        if isinstance(error, getattr(errors, name)):
+            return f"{kind} error: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"internal error: {type(error).__name__}: {error}"

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvidia-container-cli configure`: give a container access to GPUs."""
+
+from __future__ import annotations
+
+import os
+
+from libnvc._record import Record
+
+from ._argp import Option, Parser, too_many_arguments
+from .container_common import (
+    SKIP_OPTIONS,
+    CommandError,
+    Settings,
+    checked_path,
+    discover,
+    events,
+    number,
+    os_reason,
+    start,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libnvc.model import Target
+    from libnvc.plan import Plan
+
+    from ._debuglog import Log
+
+PARSER = Parser(
+    name="nvidia-container-cli configure",
+    doc="Give a container access to GPUs, before its program starts. Either everything is done "
+    "or nothing.",
+    arguments="ROOTFS",
+    options=(
+        Option(name="pid", short="p", arg="PID", doc="A process of the container"),
+        Option(
+            name="device",
+            short="d",
+            arg="ID",
+            doc="GPUs to give, separated by commas: index, UUID, PCI address or `all'",
+        ),
+        Option(
+            name="ldconfig",
+            short="l",
+            arg="PATH",
+            doc="Update the loader cache with @PATH, a program of the host",
+        ),
+        Option(name="compute", short="c", doc="Give what CUDA and OpenCL programs need"),
+        Option(name="utility", short="u", doc="Give nvidia-smi and what it needs"),
+        Option(name="no-cgroups", doc="Add no device-cgroup rules"),
+        Option(name="no-devbind", doc="Put no device nodes into the container"),
+        *SKIP_OPTIONS,
+    ),
+)
+
+_PID_RANGE = (-(2**31), 2**31 - 1)
+
+
+class Wish(Record):
+    """A command line of `configure`, read and checked.
+
+    Attributes:
+        pid: a process of the container.
+        rootfs: its root, absolute.
+        flags: options without an argument, in the order given.
+        devices: selectors, as typed.
+        ldconfig: path on the host, "" for the host's default.
+    """
+
+    pid: int
+    rootfs: str
+    flags: tuple[str, ...]
+    devices: tuple[str, ...]
+    ldconfig: str
+
+    def skipped(self) -> frozenset[str]:
+        """Return what discovery leaves out."""
+        known = {option.name for option in SKIP_OPTIONS}
+        return frozenset(flag.removeprefix("no-") for flag in self.flags if flag in known)
+
+
+def configure(settings: Settings, argv: Sequence[str]) -> int:
+    """Discover, plan and apply."""
+    wish = read_wish(argv)
+    log = start(settings)
+    import libnvc
+
+    found = discover(settings, log, skip=wish.skipped())
+    log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")
+    target = libnvc.Target(pid=wish.pid, rootfs=wish.rootfs)
+    layout = libnvc.inspect_container(target)
+    log.info(f"setting pid to {target.pid}")
+    log.info(f"setting rootfs to {target.rootfs}")
+    log.info(f"setting bins directory to {layout.bins_dir}")
+    log.info(f"setting libs directory to {layout.libs_dir}")
+    request = libnvc.Request(
+        devices=wish.devices,
+        capabilities=tuple(flag for flag in wish.flags if flag in libnvc.model.CAPABILITIES),
+        layout=layout,
+        device_nodes="no-devbind" not in wish.flags,
+        device_rules="no-cgroups" not in wish.flags,
+    )
+    plan = libnvc.make_plan(found, request)
+    _check_ldconfig(wish.ldconfig)
+    _apply(plan, target, wish.ldconfig, log)
+    return 0
+
+
+def read_wish(argv: Sequence[str]) -> Wish:
+    """Read and check the command line; nothing else has been done yet."""
+    flags: list[str] = []
+    values: dict[str, str] = {}
+    devices: list[str] = []
+    for name, value, _ in events(PARSER, argv):
+        if value is None:
+            flags.append(name)
+        elif name == "device":
+            devices += filter(None, value.split(","))
+        elif name == "pid":
+            values[name] = str(number("parse pid", value, *_PID_RANGE))
+        elif name == "ldconfig":
+            values[name] = _host_ldconfig(value)
+        elif "rootfs" in values:
+            raise too_many_arguments(PARSER)
+        else:
+            values["rootfs"] = _checked_rootfs(value)
+    rootfs = values.get("rootfs") or _checked_rootfs("")
+    pid = int(values.get("pid", 0))
+    if pid <= 0:
+        text = "no container process: give one with --pid=PID (standalone mode is not supported)"
+        raise CommandError("input", text)
+    return Wish(
+        pid=pid,
+        rootfs=rootfs,
+        flags=tuple(flags),
+        devices=tuple(devices),
+        ldconfig=values.get("ldconfig", ""),
+    )
+
+
+def _checked_rootfs(path: str) -> str:
+    if not path.startswith("/") or path == "/":
+        raise CommandError("input", "invalid rootfs directory")
+    if "\n" in path:
+        raise CommandError("input", f"invalid rootfs directory: newline in the path: {path}")
+    return path
+
+
+def _host_ldconfig(value: str) -> str:
+    """Return the program's path; "" for one inside the container, which is never executed."""
+    checked_path("ldconfig", value)
+    return os.path.abspath(value[1:]) if value.startswith("@") else ""
+
+
+def _check_ldconfig(path: str) -> None:
+    if not path:
+        return
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise CommandError("ldcache", f"open failed: {path}: {os_reason(error)}") from None
+
+
+def _apply(plan: Plan, target: Target, ldconfig: str, log: Log) -> None:
+    import libnvc
+
+    from ._debuglog import log_operations
+
+    for warning in plan.warnings:
+        log.warn(warning)
+    try:
+        libnvc.apply(plan, target, ldconfig=ldconfig)
+    except libnvc.ApplyError as error:
+        log_operations(log, target.rootfs, plan.operations[: error.operation or 0])
+        log.warn(f"undone: {error}")
+        raise
+    log_operations(log, target.rootfs, plan.operations)

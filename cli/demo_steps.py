@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo does, step by step."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import libnvc
+from libnvc import sim
+from libnvc.testing import (
+    NamespaceContainer,
+    RuncContainer,
+    configure_hook,
+    copy_program,
+    make_rootfs,
+    mounts,
+)
+
+if TYPE_CHECKING:
+    from libnvc.testing import Mount
+
+    from .demo_story import Story
+
+    Container = RuncContainer | NamespaceContainer
+
+_PROFILE = "dgx-a100"
+_WANTED = 2
+_CAPABILITIES = ("utility", "compute")
+
+# Tells who runs, then becomes the command.
+_INTRODUCE = 'echo "$$ $(readlink /proc/self/ns/mnt)"; exec "$@"'
+
+
+def tell(story: Story, directory: Path, why_not_runc: str) -> None:
+    """Run the whole demo.
+
+    Args:
+        story: gets the explanations.
+        directory: empty; everything is made in it. The caller removes it.
+        why_not_runc: if not empty, namespaces are made by hand, and this is said.
+
+    Raises:
+        NvcError: a step failed, or did not have the effect that it should have.
+        ContainerFailedError: the container could not be run.
+    """
+    before = mounts()
+    driver = _driver(story, directory)
+    granted = tuple(str(gpu.index) for gpu in driver.gpus[:_WANTED])
+    rootfs, client = _rootfs(story, directory)
+    if why_not_runc:
+        container: Container = _run_by_hand(story, driver, granted, rootfs, why_not_runc)
+    else:
+        container = _run_by_runc(story, directory, driver, granted, rootfs)
+    try:
+        _look_inside(story, container, client, _visible(driver, granted, why_not_runc))
+        if not why_not_runc:
+            _try_another(story, container, driver, granted)
+        _show_changes(story, container)
+        _detach(story, container)
+    finally:
+        container.delete()
+    _finish(story, before)
+
+
+def _driver(story: Story, directory: Path) -> libnvc.Inventory:
+    story.step("A driver")
+    if Path("/proc/driver/nvidia/version").exists():
+        try:
+            inventory = libnvc.discover("/")
+        except libnvc.DriverNotFoundError as error:
+            story.say(f"The driver of this machine is not complete ({error}).")
+        else:
+            story.say("This machine has an NVIDIA driver: the demo uses it.")
+            return _describe(story, inventory)
+    story.say(
+        f"""This machine has no NVIDIA driver, so the demo makes a simulated one: the files, device
+        nodes and loader cache of a host of the kind {_PROFILE}, with an NVML and a CUDA driver
+        library that work without a GPU. Its libraries count a GPU only if its device node is
+        there and may be opened, like the real ones."""
+    )
+    root = directory / "driver"
+    story.command("host", f"nvc sim create --profile {_PROFILE} {root}")
+    sim.create(_PROFILE, root)
+    return _describe(story, libnvc.discover(str(root)))
+
+
+def _describe(story: Story, inventory: libnvc.Inventory) -> libnvc.Inventory:
+    models = ", ".join(sorted({gpu.model for gpu in inventory.gpus}))
+    story.output(f"driver {inventory.driver_version}, {len(inventory.gpus)} GPUs: {models}")
+    if not inventory.gpus:
+        raise libnvc.DriverNotFoundError("the driver knows no GPU; is one plugged in?")
+    return inventory
+
+
+def _rootfs(story: Story, directory: Path) -> tuple[Path, str]:
+    story.step("A root file system")
+    rootfs = make_rootfs(directory / "rootfs")
+    client = copy_program(rootfs, sim.cuda_client())
+    files = sum(len(names) for _, _, names in os.walk(rootfs))
+    story.say(
+        f"""A small one, from programs of this machine: {files} files in {rootfs}. It has a shell,
+        ldconfig and {client}, a program that uses the CUDA driver API. It has no file of NVIDIA's:
+        these must come from the driver, in exactly its version."""
+    )
+    return rootfs, client
+
+
+def _run_by_runc(
+    story: Story,
+    directory: Path,
+    driver: libnvc.Inventory,
+    granted: tuple[str, ...],
+    rootfs: Path,
+) -> RuncContainer:
+    story.step("A container, run by runc")
+    command = [str(Path(sysconfig.get_path("scripts"), "nvidia-container-cli"))]
+    command += [f"--root={driver.root}"] if driver.root else []
+    command += ["configure", f"--device={','.join(granted)}"]
+    command += [f"--{capability}" for capability in _CAPABILITIES]
+    hook = configure_hook(directory / "prestart", command, rootfs)
+    story.say(
+        f"""Its config.json names a prestart hook, which runc runs when the container's namespaces
+        exist but its program does not run yet. The hook asks for {_named(granted)} of
+        {len(driver.gpus)}:"""
+    )
+    container = RuncContainer(directory / "container", rootfs, prestart=[hook])
+    story.command("host", f"runc create --bundle {container.bundle} {container.name}")
+    story.output(f"prestart hook: {shlex.join(command)} --pid=PID {rootfs}")
+    try:
+        container.create()
+        container.start()
+    except BaseException:
+        container.delete()
+        raise
+    return container
+
+
+def _run_by_hand(
+    story: Story,
+    driver: libnvc.Inventory,
+    granted: tuple[str, ...],
+    rootfs: Path,
+    why_not_runc: str,
+) -> NamespaceContainer:
+    story.step("A container, in namespaces of the demo's own making")
+    nodes = all(file.present for file in driver.control)
+    story.say(
+        f"""Not by runc: {why_not_runc}. So the demo makes the namespaces itself and calls the
+        Python API, asking for {_named(granted)} of {len(driver.gpus)}. What cannot be shown this
+        way: device rules, because they need a cgroup of the container's own."""
+    )
+    if not nodes:
+        story.say(
+            """Nor device nodes: only root of the whole machine can make them for the simulated
+            driver. Without its node a GPU does not count, so nvidia-smi and CUDA below are there
+            and work, but find no GPU."""
+        )
+    container = NamespaceContainer(rootfs)
+    try:
+        container.create()
+        target = libnvc.Target(pid=container.pid, rootfs=str(rootfs))
+        request = libnvc.Request(
+            devices=granted,
+            capabilities=_CAPABILITIES,
+            layout=libnvc.inspect_container(target),
+            device_nodes=nodes,
+            device_rules=False,
+        )
+        story.command("host", "python  # discover, make_plan, apply")
+        story.output(f"libnvc.apply(plan, Target(pid={container.pid}, rootfs={str(rootfs)!r}))")
+        libnvc.apply(libnvc.make_plan(driver, request), target)
+        container.start()
+    except BaseException:
+        container.delete()
+        raise
+    return container
+
+
+def _visible(driver: libnvc.Inventory, granted: tuple[str, ...], why_not_runc: str) -> int:
+    """Return how many GPUs the container must see."""
+    nodes = not why_not_runc or all(file.present for file in driver.control)
+    return len(granted) if nodes else 0
+
+
+def _look_inside(story: Story, container: Container, client: str, visible: int) -> None:
+    story.step("What a program in the container sees")
+    story.say(
+        f"""The commands below run inside, by the runtime's exec. The host's mount namespace is
+        {os.readlink("/proc/self/ns/mnt")}; each says in which one it runs, and as which
+        process."""
+    )
+    _run(story, container, "nvidia-smi")
+    listed = _run(story, container, "nvidia-smi -L")
+    counted = _run(story, container, Path(client).name)
+    _run(story, container, "ldconfig -p | grep -E 'nvidia|cuda'")
+    seen = len(re.findall(r"^GPU \d+:", listed, re.MULTILINE))
+    if seen != visible:
+        raise libnvc.NvcError(f"the container sees {seen} GPUs by NVML, and not {visible}")
+    seen = len(set(re.findall(r"GPU-[0-9a-f-]{36}", counted)))
+    if seen != visible:
+        raise libnvc.NvcError(f"the container sees {seen} GPUs by CUDA, and not {visible}")
+
+
+def _try_another(
+    story: Story, container: Container, driver: libnvc.Inventory, granted: tuple[str, ...]
+) -> None:
+    others = [gpu for gpu in driver.gpus if str(gpu.index) not in granted]
+    if not others:
+        return
+    node = others[0].device
+    story.step("A GPU that was not granted")
+    story.say(
+        """Containers may make device nodes. It does not help: opening one is refused by the
+        container's device rules (a cgroup), where only what was granted is allowed. A granted
+        node of a simulated GPU can be opened as far as the kernel is concerned; then there is no
+        hardware, and the kernel says so."""
+    )
+    allowed = driver.gpus[0].device.path
+    _run(story, container, f"head -c1 {allowed}")
+    made = _run(story, container, f"mknod {node.path} c {node.major} {node.minor}")
+    said = _run(story, container, f"head -c1 {node.path}")
+    if made or "Operation not permitted" not in said:
+        raise libnvc.NvcError(f"the container could open {node.path}, which it was not given")
+
+
+def _show_changes(story: Story, container: Container) -> None:
+    story.step("What was changed")
+    story.say(
+        """Mounts in the container's namespace, read-only and private; links and an updated loader
+        cache in its root file system. `nvc plan` shows such a list before anything is done."""
+    )
+    rows = [(",".join(_restrictions(mount)), mount.path) for mount in _driver_mounts(container)]
+    width = max(len(options) for options, _ in rows)
+    story.output("\n".join(f"{options:{width}}  {path}" for options, path in rows))
+    rules = _device_rules(container)
+    if rules:
+        story.say("And rules in its device cgroup:")
+        story.output("\n".join(rules))
+
+
+def _detach(story: Story, container: Container) -> None:
+    story.step("Taking the GPUs away again, while the container runs")
+    story.command("host", f"nvc detach --pid {container.pid}")
+    libnvc.detach(libnvc.Target(pid=container.pid))
+    _run(story, container, "nvidia-smi -L")
+    left = [mount.path for mount in _driver_mounts(container)] + _device_rules(container)
+    if left:
+        raise libnvc.NvcError(f"left in the container after detaching: {' '.join(left)}")
+    story.say("Nothing is left: no mount, no node, no device rule.")
+
+
+def _finish(story: Story, before: tuple[Mount, ...]) -> None:
+    if mounts() != before:
+        raise libnvc.NvcError("the host's mount table has changed")
+    story.step("Done")
+    story.say("The container is gone, the host's mount table is as before, all files are removed.")
+
+
+def _run(story: Story, container: Container, command: str) -> str:
+    """Run a shell command in the container, show it, and return what it printed."""
+    story.command("container", command)
+    done = container.exec("sh", "-c", _INTRODUCE, "sh", "sh", "-c", command)
+    who, _, printed = (done.stdout + done.stderr).partition("\n")
+    pid, _, namespace = who.partition(" ")
+    story.output(f"[process {pid} in the container, mount namespace {namespace}]")
+    if printed:
+        story.output(printed)
+    return printed
+
+
+def _driver_mounts(container: Container) -> list[Mount]:
+    return [mount for mount in mounts(container.pid) if re.search(r"nvidia|/libcuda", mount.path)]
+
+
+def _device_rules(container: Container) -> list[str]:
+    """Return the rules that are not those of every container."""
+    if isinstance(container, NamespaceContainer):
+        return []
+    rules = Path("/sys/fs/cgroup/devices", container.name, "devices.list").read_text().split("\n")
+    return [rule for rule in rules if re.fullmatch(r"c (19[0-9]|[2-9]\d\d):\d+ rw", rule)]
+
+
+def _restrictions(mount: Mount) -> list[str]:
+    return [o for o in mount.options if o in {"ro", "nosuid", "nodev", "noexec"}]
+
+
+def _named(indices: tuple[str, ...]) -> str:
+    return f"GPU {indices[0]}" if len(indices) == 1 else f"GPUs {' and '.join(indices)}"

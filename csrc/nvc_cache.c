@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "nvc_cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "nvc_cleanup.h"
+#include "nvc_ldconfig.h"
+
+#define CACHE_DIR  "/etc"
+#define CACHE_NAME "ld.so.cache"
+#define CACHE_PATH CACHE_DIR "/" CACHE_NAME
+#define TEMPORARY  ".ld.so.cache.libnvc"
+
+static int fail(const struct nvc_root *root, const char *step, struct nvc_error *err)
+{
+	return nvc_fail_errno_at(err, NVC_ELDCACHE, step, root->name, CACHE_PATH);
+}
+
+/* The directory of the cache, -1 without an error if the container has none. */
+static int open_dir(const struct nvc_root *root, int *out, struct nvc_error *err)
+{
+	struct nvc_walk how = {.follow = true};
+	struct nvc_place place;
+
+	if (nvc_path_walk(root, CACHE_DIR, &how, &place, err) < 0)
+		return -1;
+	if (place.fd >= 0 && !S_ISDIR(place.mode))
+		nvc_close_fd(&place.fd);
+	*out = place.fd;
+	return 0;
+}
+
+static ssize_t read_all(int fd, uint8_t *buf, size_t size)
+{
+	size_t len = 0;
+
+	while (len < size) {
+		ssize_t got = read(fd, buf + len, size - len);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -1 : (ssize_t)len;
+		len += (size_t)got;
+	}
+	errno = EFBIG;
+	return -1;
+}
+
+static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *journal,
+                struct nvc_error *err)
+{
+	struct nvc_journal_file *file = journal->file;
+	struct stat st;
+	nvc_autofd int fd = openat(dir_fd, CACHE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : fail(root, "open", err);
+	if (fstat(fd, &st) < 0)
+		return fail(root, "stat", err);
+	if (!S_ISREG(st.st_mode)) {
+		errno = EINVAL;
+		return fail(root, "read", err);
+	}
+	ssize_t len = read_all(fd, journal->cache, NVC_JOURNAL_CACHE_MAX);
+	if (len < 0)
+		return fail(root, "read", err);
+	file->cache_len = (uint64_t)len;
+	file->cache_mode = st.st_mode & 07777;
+	file->cache_uid = st.st_uid;
+	file->cache_gid = st.st_gid;
+	file->cache_mtime_sec = st.st_mtim.tv_sec;
+	file->cache_mtime_nsec = st.st_mtim.tv_nsec;
+	file->had_cache = 1;
+	return 0;
+}
+
+int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
+                     const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
+                     int program_fd, struct nvc_error *err)
+{
+	struct nvc_ldconfig job = {.program_fd = program_fd,
+	                           .root_fd = root->fd,
+	                           .uid = journal->file->uid,
+	                           .gid = journal->file->gid,
+	                           .directories = nvc_plan_text(plan, op->data),
+	                           .directories_len = op->data_len};
+	int found_fd = -1;
+	struct stat st;
+
+	if (strcmp(nvc_plan_text(plan, op->path), CACHE_PATH) != 0)
+		return nvc_fail(err, NVC_EINVAL, "check", nvc_plan_text(plan, op->path),
+		                "the loader cache is always " CACHE_PATH);
+	if (open_dir(root, &found_fd, err) < 0)
+		return -1;
+	nvc_autofd int dir_fd = found_fd;
+	if (dir_fd < 0) {
+		errno = ENOENT;
+		return fail(root, "open", err);
+	}
+	if (save(root, dir_fd, journal, err) < 0)
+		return -1;
+	struct nvc_record *record =
+	    nvc_journal_begin(journal, NVC_STEP_CACHE, op_index, CACHE_PATH, NULL, err);
+	if (record == NULL || nvc_ldconfig_run(&job, err) < 0)
+		return -1;
+	if (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return fail(root, "stat", err);
+	record->dev = st.st_dev;
+	record->ino = st.st_ino;
+	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+static int write_saved(const struct nvc_journal *journal, int dir_fd)
+{
+	const struct nvc_journal_file *file = journal->file;
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+	                            {file->cache_mtime_sec, file->cache_mtime_nsec}};
+	nvc_autofd int fd = openat(dir_fd, TEMPORARY,
+	                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -1;
+	for (size_t at = 0; at < file->cache_len;) {
+		ssize_t put = write(fd, journal->cache + at, file->cache_len - at);
+		if (put < 0 && errno != EINTR)
+			return -1;
+		at += put > 0 ? (size_t)put : 0;
+	}
+	/* The owner first: chown clears mode bits. */
+	if (fchown(fd, file->cache_uid, file->cache_gid) < 0 || fchmod(fd, file->cache_mode) < 0)
+		return -1;
+	return futimens(fd, times);
+}
+
+int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
+                      const struct nvc_record *record, struct nvc_error *err)
+{
+	int found_fd = -1;
+	struct stat st;
+
+	if (open_dir(root, &found_fd, err) < 0)
+		return -1;
+	nvc_autofd int dir_fd = found_fd;
+	if (dir_fd < 0)
+		return 0;
+	if (record->state == NVC_RECORD_DONE &&
+	    (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	     st.st_dev != record->dev || st.st_ino != record->ino))
+		return NVC_CACHE_CHANGED;
+	if (journal->file->had_cache == 0) {
+		if (unlinkat(dir_fd, CACHE_NAME, 0) < 0 && errno != ENOENT)
+			return fail(root, "remove", err);
+		return 0;
+	}
+	(void)unlinkat(dir_fd, TEMPORARY, 0);
+	if (write_saved(journal, dir_fd) < 0 ||
+	    renameat(dir_fd, TEMPORARY, dir_fd, CACHE_NAME) < 0) {
+		(void)fail(root, "restore", err);
+		(void)unlinkat(dir_fd, TEMPORARY, 0);
+		return -1;
+	}
+	return 0;
+}
+
+int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,
+                      struct nvc_error *err)
+{
+	struct nvc_ldconfig job = {.program_fd = program_fd,
+	                           .root_fd = root->fd,
+	                           .uid = journal->file->uid,
+	                           .gid = journal->file->gid};
+
+	if (program_fd < 0)
+		return nvc_fail(err, NVC_ELDCACHE, "rebuild", CACHE_PATH, "no ldconfig to run");
+	return nvc_ldconfig_run(&job, err);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reader of the loader's cache (/etc/ld.so.cache) in the format "glibc-ld.so.cache1.1", with or
+ * without the older "ld.so-1.7.0" part before it. The bytes may be hostile: every count, offset
+ * and string is checked against the buffer. Nothing is copied or kept; the numbers are in this
+ * machine's byte order. Privileges: none. Fork class: any. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "nvc_error.h"
+
+/* Flags of an entry. It is a library of glibc when NVC_LDCACHE_LIBC6 is set; the bits under
+ * NVC_LDCACHE_ARCH then name its architecture. */
+#define NVC_LDCACHE_LIBC6   0x0001
+#define NVC_LDCACHE_ARCH    0xff00
+#define NVC_LDCACHE_I386    0x0000
+#define NVC_LDCACHE_X86_64  0x0300
+#define NVC_LDCACHE_PPC64LE 0x0500
+#define NVC_LDCACHE_ARMHF   0x0900
+#define NVC_LDCACHE_AARCH64 0x0a00
+
+struct nvc_ldcache {
+	size_t base;    /* where the new header starts; its strings are relative to this */
+	uint32_t count; /* entries; that many fit the buffer */
+};
+
+/* Offsets are from the start of the buffer, lengths without the NUL. */
+struct nvc_ldcache_entry {
+	uint32_t flags;
+	uint32_t soname_off;
+	uint32_t soname_len;
+	uint32_t path_off;
+	uint32_t path_len;
+};
+
+/* Check the headers. NVC_EMALFORMED for anything that is not such a cache. */
+int nvc_ldcache_open(const uint8_t *buf, size_t len, struct nvc_ldcache *out,
+                     struct nvc_error *err);
+
+/* Write the `cache->count` entries, in file order, to `out`. NVC_EMALFORMED if a string lies
+ * outside the buffer, has no end, or is longer than a path may be. */
+int nvc_ldcache_entries(const uint8_t *buf, size_t len, const struct nvc_ldcache *cache,
+                        struct nvc_ldcache_entry *out, struct nvc_error *err);

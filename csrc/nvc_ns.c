@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "nvc_ns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "nvc_cleanup.h"
+
+/* Field 22 of /proc/<pid>/stat; the name in field 2 may hold spaces and parentheses. */
+static int read_start_time(int proc_fd, uint64_t *out)
+{
+	char text[1024];
+	nvc_autofd int fd = openat(proc_fd, "stat", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+	if (len < 0)
+		return -1;
+	text[len] = '\0';
+	const char *at = strrchr(text, ')');
+	for (int field = 2; at != NULL && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (at == NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	*out = strtoull(at + 1, NULL, 10);
+	return 0;
+}
+
+static bool is_own_namespace(int mnt_fd)
+{
+	struct stat own, other;
+
+	return stat("/proc/self/ns/mnt", &own) == 0 && fstat(mnt_fd, &other) == 0 &&
+	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err)
+{
+	char name[64];
+	struct stat st;
+
+	(void)snprintf(name, sizeof name, "/proc/%d", pid);
+	nvc_autofd int proc_fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (pid <= 0 || proc_fd < 0 || fstat(proc_fd, &st) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", name);
+	nvc_autofd int mnt_fd = openat(proc_fd, "ns/mnt", O_RDONLY | O_CLOEXEC);
+	nvc_autofd int root_fd = openat(proc_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (mnt_fd < 0 || root_fd < 0 || read_start_time(proc_fd, &out->start_time) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "open", name);
+	if (is_own_namespace(mnt_fd))
+		return nvc_fail(err, NVC_ENAMESPACE, "check", name,
+		                "the process shares the caller's mount namespace: it is not a "
+		                "container");
+	out->uid = st.st_uid;
+	out->gid = st.st_gid;
+	out->mnt_fd = nvc_steal_fd(&mnt_fd);
+	out->root_fd = nvc_steal_fd(&root_fd);
+	return 0;
+}
+
+void nvc_ns_close(struct nvc_container *container)
+{
+	nvc_close_fd(&container->mnt_fd);
+	nvc_close_fd(&container->root_fd);
+}
+
+int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err)
+{
+	if (setns(container->mnt_fd, CLONE_NEWNS) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "namespace association",
+		                      "mount namespace of the container");
+	return 0;
+}

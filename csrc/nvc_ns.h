@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A container, seen through one of its processes: everything is opened from one descriptor of its
+ * /proc directory, so that a reused pid cannot mix two processes. Privileges: ptrace access to the
+ * process; entering needs CAP_SYS_ADMIN and CAP_SYS_CHROOT. Fork class: open is parent only, enter
+ * is for the forked child alone. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "nvc_error.h"
+
+struct nvc_container {
+	int mnt_fd;          /* its mount namespace */
+	int root_fd;         /* O_PATH of its root directory */
+	uid_t uid;           /* owner of the process */
+	gid_t gid;
+	uint64_t start_time; /* of the process, clock ticks since boot */
+};
+
+/* Open a container. Fails with NVC_ENAMESPACE; also where the process shares our own mount
+ * namespace, since that is the host and not a container. */
+int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err);
+
+void nvc_ns_close(struct nvc_container *container);
+
+/* Move the calling (forked, single-threaded) process into the mount namespace. */
+int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err);

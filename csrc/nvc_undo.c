@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "nvc_undo.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "nvc_cache.h"
+#include "nvc_cgroup.h"
+#include "nvc_cleanup.h"
+#include "nvc_mount.h"
+#include "nvc_syscalls.h"
+
+/* Where a record's object is, as far as it is still there. */
+struct spot {
+	int dir_fd; /* parent directory, or -1 if that is gone */
+	const char *name;
+	const char *arg;
+	char path[PATH_MAX];
+};
+
+static int find_spot(const struct nvc_undo *job, const struct nvc_record *record, struct spot *out,
+                     struct nvc_error *err)
+{
+	const char *path = (const char *)record + offsetof(struct nvc_record, text);
+	const char *slash = strrchr(path, '/');
+	struct nvc_walk how = {.follow = true};
+	struct nvc_place place;
+
+	out->dir_fd = -1;
+	out->arg = path + record->arg;
+	if (slash == NULL)
+		return nvc_fail(err, NVC_EMALFORMED, "parse", path, "not a path");
+	out->name = slash + 1;
+	size_t len = (size_t)(slash - path);
+	if (len >= sizeof out->path)
+		return nvc_fail(err, NVC_EMALFORMED, "parse", path, "path too long");
+	memcpy(out->path, path, len);
+	out->path[len] = '\0';
+	if (nvc_path_walk(job->root, len == 0 ? "/" : out->path, &how, &place, err) < 0)
+		return -1;
+	if (place.fd >= 0 && !S_ISDIR(place.mode))
+		nvc_close_fd(&place.fd);
+	out->dir_fd = place.fd;
+	return 0;
+}
+
+/* Whether the object at the spot is the one that the record made. A record that was only begun
+ * has no identity yet; then the type has to do, and the call that removes is the careful one. */
+static bool is_ours(const struct nvc_record *record, const struct spot *spot, mode_t type,
+                    struct stat *st)
+{
+	if (fstatat(spot->dir_fd, spot->name, st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (st->st_mode & S_IFMT) != type)
+		return false;
+	return record->state == NVC_RECORD_BEGUN ||
+	       (st->st_dev == record->dev && st->st_ino == record->ino);
+}
+
+static bool link_says(const struct spot *spot, const char *text)
+{
+	char target[PATH_MAX];
+	ssize_t len = readlinkat(spot->dir_fd, spot->name, target, sizeof target);
+
+	return len >= 0 && (size_t)len == strlen(text) && memcmp(target, text, (size_t)len) == 0;
+}
+
+static int remove_at(const struct spot *spot, int flags)
+{
+	if (unlinkat(spot->dir_fd, spot->name, flags) == 0)
+		return 0;
+	/* Gone already, or in use by somebody else now: theirs. */
+	return errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST || errno == EBUSY ? 0 : -1;
+}
+
+static int undo_mount(const struct nvc_record *record, const struct spot *spot)
+{
+	struct nvc_loose_mount top;
+
+	if (nvc_mount_identify(spot->dir_fd, spot->name, &top) < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (top.mnt_id != record->mnt_id || top.dev != record->dev || top.ino != record->ino)
+		return 0;
+	return nvc_mount_remove(spot->dir_fd, spot->name);
+}
+
+/* Put the old text back, under a name that a crash leaves recognisable. */
+static int undo_relink(const struct spot *spot, const char *old)
+{
+	static const char temporary[] = ".libnvc.link";
+
+	(void)unlinkat(spot->dir_fd, temporary, 0);
+	if (symlinkat(old, spot->dir_fd, temporary) < 0)
+		return -1;
+	return renameat(spot->dir_fd, temporary, spot->dir_fd, spot->name);
+}
+
+static int undo_cgroup(const struct nvc_undo *job, const struct nvc_record *record,
+                       struct nvc_error *err)
+{
+	struct nvc_device_rule rule = {record->major, record->minor, record->access};
+
+	/* The cgroup goes with the container; without it there is no rule either. */
+	return job->cgroup_fd < 0 ? 0 : nvc_cgroup_deny(job->cgroup_fd, &rule, err);
+}
+
+/* The steps that concern one name in one directory. Returns -1 with errno. */
+static int undo_at(const struct nvc_record *record, const struct spot *spot)
+{
+	const char *new_text = spot->arg, *old_text = spot->arg + strlen(spot->arg) + 1;
+	struct stat st;
+
+	switch (record->step) {
+	case NVC_STEP_MKDIR:
+		return is_ours(record, spot, S_IFDIR, &st) ? remove_at(spot, AT_REMOVEDIR) : 0;
+	case NVC_STEP_CREATE:
+		return is_ours(record, spot, S_IFREG, &st) && st.st_size == 0 ? remove_at(spot, 0)
+		                                                              : 0;
+	case NVC_STEP_MKNOD:
+		return is_ours(record, spot, S_IFCHR, &st) &&
+		               st.st_rdev == makedev(record->major, record->minor)
+		           ? remove_at(spot, 0)
+		           : 0;
+	case NVC_STEP_SYMLINK:
+		return link_says(spot, new_text) ? remove_at(spot, 0) : 0;
+	case NVC_STEP_RELINK:
+		return link_says(spot, new_text) ? undo_relink(spot, old_text) : 0;
+	case NVC_STEP_MOUNT:
+		return undo_mount(record, spot);
+	default:
+		errno = EINVAL;
+		return -1;
+	}
+}
+
+static int undo_record(const struct nvc_undo *job, struct nvc_record *record,
+                       struct nvc_error *err)
+{
+	struct spot spot;
+	int result;
+
+	if (record->step == NVC_STEP_CGROUP)
+		return undo_cgroup(job, record, err);
+	if (record->step == NVC_STEP_CACHE)
+		return nvc_cache_restore(job->root, job->journal, record, err);
+	if (find_spot(job, record, &spot, err) < 0)
+		return -1;
+	nvc_autofd int dir_fd = spot.dir_fd;
+	if (dir_fd < 0)
+		return 0;
+	result = undo_at(record, &spot);
+	if (result < 0)
+		(void)nvc_fail_errno_at(err, NVC_EMOUNT, "undo", job->root->name,
+		                        (const char *)record + offsetof(struct nvc_record, text));
+	return result;
+}
+
+int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
+{
+	struct nvc_error first = {.code = NVC_OK};
+	struct nvc_record *record = NULL;
+	bool rebuild = false;
+
+	while ((record = nvc_journal_before(job->journal, record)) != NULL) {
+		if (record->state == NVC_RECORD_UNDONE)
+			continue;
+		int result = undo_record(job, record, err);
+		if (result < 0) {
+			err->op_index = record->op;
+			if (first.code == NVC_OK)
+				first = *err;
+			continue;
+		}
+		rebuild = rebuild || result == NVC_CACHE_CHANGED;
+		nvc_journal_mark(record, NVC_RECORD_UNDONE);
+	}
+	/* Somebody rewrote the cache since; now that our files are gone, so do our entries. */
+	if (rebuild && nvc_cache_rebuild(job->root, job->journal, job->program_fd, err) < 0 &&
+	    first.code == NVC_OK)
+		first = *err;
+	if (first.code == NVC_OK)
+		return 0;
+	*err = first;
+	return -1;
+}

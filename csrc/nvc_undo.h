@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Take back what a journal says was done. Every record is undone on its own: only what is still
+ * what we made goes (same device and inode, same mount id, same link text), so that what somebody
+ * changed since stays theirs. Privileges and fork class: as the worker that calls it. */
+#pragma once
+
+#include "nvc_error.h"
+#include "nvc_journal.h"
+#include "nvc_path.h"
+
+struct nvc_undo {
+	struct nvc_journal *journal;
+	const struct nvc_root *root;
+	int cgroup_fd;  /* devices cgroup, or -1 */
+	int program_fd; /* ldconfig, or -1 */
+};
+
+/* Undo all records, newest first, in the mount namespace of the container. Goes on after a
+ * failure; then returns -1 with `err` set to the first. `err` must lie in shared memory. */
+int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err);

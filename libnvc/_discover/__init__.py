@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read what a driver root holds. Nothing is written, and no privilege is needed."""
+
+from __future__ import annotations
+
+from ..model import Inventory
+from . import tables
+from .binaries import find_binaries
+from .devices import find_control
+from .firmware import find_firmware
+from .ipc import find_ipcs
+from .libraries import choose_libraries, read_candidates
+from .procfs import proc_directory, read_driver_version, read_gpus, read_proc_files
+from .root import DriverRoot
+
+
+def discover(
+    root: str = "/",
+    *,
+    ldcache: str = "/etc/ld.so.cache",
+    path: str = tables.DEFAULT_PATH,
+    mps_directory: str = tables.MPS_DIRECTORY,
+    probe: bool = False,
+    uid: int | None = None,
+    gid: int | None = None,
+    timeout: float = 10.0,
+    skip: frozenset[str] = frozenset(),
+) -> Inventory:
+    """Return the driver's files and GPUs under a driver root.
+
+    Reads files only, all of them below the root (but see `Inventory.proc`). Without `probe`
+    nothing of the driver is executed and the GPUs are not touched.
+
+    Args:
+        root: directory on the host that holds the driver.
+        ldcache: the loader cache, under the root.
+        path: where programs are looked for, under the root, separated by colons. The library
+            does not read its own environment; a command passes its PATH.
+        mps_directory: the MPS pipe directory, under the root (CUDA_MPS_PIPE_DIRECTORY).
+        probe: whether NVML is asked for CUDA version, brands and compute capabilities.
+        uid: user that asks NVML; None stays who we are.
+        gid: group that asks NVML; None stays who we are.
+        timeout: seconds for all of the probe.
+        skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
+
+    Raises:
+        DriverNotFoundError: no driver is installed under the root, its kernel module is not
+            loaded, or the two have different versions.
+        DiscoveryError: a file cannot be read.
+        MalformedFileError: a loader cache, library or procfs file is not what it should be.
+        ProbeError: NVML failed, hung past the deadline or crashed.
+    """
+    driver = DriverRoot(root)
+    inventory = _read(driver, f"/{ldcache.lstrip('/')}", path, mps_directory, skip)
+    if probe:
+        from .nvml import add_probe
+
+        inventory = add_probe(inventory, uid=uid, gid=gid, timeout=timeout)
+    _warn_uuids(driver, inventory)
+    return inventory.replace(
+        warnings=tuple(driver.warnings),
+        dependencies=tuple(driver.identities[path] for path in sorted(driver.identities)),
+    )
+
+
+def _read(
+    driver: DriverRoot, cache: str, path: str, mps_directory: str, skip: frozenset[str]
+) -> Inventory:
+    # The order is that of the diagnosis: first whether there is a driver, then whether its
+    # module is loaded, then whether the two belong together.
+    candidates = read_candidates(driver, cache)
+    proc = proc_directory(driver)
+    version = read_driver_version(driver, proc)
+    firmware = () if "gsp-firmware" in skip else find_firmware(driver, version)
+    return Inventory(
+        root=driver.prefix,
+        proc=proc,
+        driver_version=version,
+        libraries=choose_libraries(driver, candidates, version),
+        binaries=find_binaries(driver, path),
+        firmware=firmware,
+        control=find_control(driver, proc),
+        ipcs=find_ipcs(driver, mps_directory, skip),
+        gpus=read_gpus(driver, proc),
+        proc_files=read_proc_files(driver, proc),
+    )
+
+
+def _warn_uuids(driver: DriverRoot, inventory: Inventory) -> None:
+    for gpu in inventory.gpus:
+        if not gpu.uuid:
+            driver.warn(
+                f"GPU {gpu.index} ({gpu.pci}) has no UUID until the driver initialises it: "
+                "run nvidia-smi or nvidia-persistenced on the host"
+            )

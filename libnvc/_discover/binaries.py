@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the driver's programs."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISREG
+
+from ..model import DriverFile
+from .root import DriverRoot
+from .tables import BINARIES
+
+
+def find_binaries(root: DriverRoot, path: str) -> tuple[DriverFile, ...]:
+    """Return the driver's programs, in table order; missing ones are left out.
+
+    Args:
+        root: the driver root.
+        path: directories under the root, separated by colons, first match wins. What is not
+            absolute is ignored: the caller's working directory has no say.
+    """
+    found: dict[str, str] = {}
+    names = [name for group in BINARIES.values() for name in group]
+    searched = set()
+    for entry in path.split(":"):
+        directory = root.find(entry) if entry.startswith("/") else None
+        if directory is None or directory in searched:
+            continue
+        searched.add(directory)
+        for name in names:
+            real = None if name in found else _find_program(root, directory, name)
+            if real is not None:
+                found[name] = real
+    return tuple(DriverFile(path=found[name], kind="binary") for name in names if name in found)
+
+
+def _find_program(root: DriverRoot, directory: str, name: str) -> str | None:
+    # That it is missing needs no note of its own: the directory's identity covers it.
+    path = f"{directory.rstrip('/')}/{name}"
+    if not os.path.lexists(root.host(path)):
+        return None
+    real = root.find(path)
+    if real is None:
+        return None
+    status = root.note(root.host(real))
+    return real if status is not None and S_ISREG(status.st_mode) else None

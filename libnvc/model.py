@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was found on a host, and what is asked for a container: plain data, no I/O.
+
+Paths are strings as the kernel gives them (`os.fsdecode`, surrogates for odd bytes). A path
+"under the driver root" is absolute and does not contain the root: on the host it is
+``inventory.root + path``.
+"""
+
+from __future__ import annotations
+
+from ._record import Record
+
+#: Driver capabilities that a request may name.
+CAPABILITIES = ("utility", "compute")
+
+
+class Identity(Record):
+    """What makes a file the same file: the values of one lstat.
+
+    Attributes:
+        path: absolute, on the host (driver root included).
+        dev, ino: device and inode number; 0 and 0 when the path did not exist.
+        size: bytes.
+        mtime_ns, ctime_ns: nanoseconds since the epoch.
+        digest: hex SHA-256 of the content for small files without a usable mtime (/proc), or "".
+    """
+
+    path: str
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str = ""
+
+
+class DriverFile(Record):
+    """A file of the driver that a container may need.
+
+    Attributes:
+        path: the real file, under the driver root, free of symbolic links.
+        target: absolute path inside the container if it does not depend on the container's
+            layout (firmware, sockets), or "" (binaries, libraries).
+        kind: "binary", "library", "firmware" or "ipc".
+        file_type: "file", "directory" or "socket".
+    """
+
+    path: str
+    kind: str
+    file_type: str = "file"
+    target: str = ""
+
+
+class Library(Record):
+    """A shared library of the driver.
+
+    Attributes:
+        path: the real file, under the driver root, free of symbolic links.
+        name: the entry of the capability table that matched, "libcuda.so".
+        soname: DT_SONAME, or "" if the file has none.
+        bits: 64 or 32.
+    """
+
+    path: str
+    name: str
+    soname: str
+    bits: int = 64
+
+
+class DeviceFile(Record):
+    """A character device of the driver.
+
+    Attributes:
+        path: under the driver root, and the same path inside the container.
+        major, minor: the number it must have.
+        present: whether the host has the node.
+    """
+
+    path: str
+    major: int
+    minor: int
+    present: bool = True
+
+
+class ProcFile(Record):
+    """A small file of /proc/driver/nvidia: name below that directory, content, mode bits."""
+
+    name: str
+    content: bytes
+    mode: int
+
+
+class Gpu(Record):
+    """One GPU.
+
+    Attributes:
+        index: position in NVML's order (sorted by PCI address), from 0.
+        minor: the N of /dev/nvidiaN.
+        uuid: "GPU-…".
+        pci: "00000000:07:00.0" (32-bit domain, lower case).
+        model: marketing name.
+        device: its node.
+        proc_dir: its directory under /proc/driver/nvidia/gpus, e.g. "0000:07:00.0", or "".
+        brand, arch: brand name and compute capability ("8.0"); known only after a probe, else "".
+    """
+
+    index: int
+    minor: int
+    uuid: str
+    pci: str
+    model: str
+    device: DeviceFile
+    proc_dir: str = ""
+    brand: str = ""
+    arch: str = ""
+
+
+class Inventory(Record):
+    """Everything discovery found; sorted, no duplicates.
+
+    Attributes:
+        root: the driver root on the host, absolute, symlink-free, "" for "/" (so that
+            ``root + path`` is always right).
+        proc: directory on the host that stands for /proc/driver/nvidia, "" if there is none.
+        driver_version: "535.261.03".
+        cuda_version: "12.2", or "" unless probed.
+        gpus: by index.
+        control: control devices in the order nvidiactl, uvm, uvm-tools, modeset.
+        libraries, binaries, firmware, ipcs: in the order of the capability tables.
+        proc_files: params, version, registry, those that exist, content unchanged.
+        warnings: one line each.
+        dependencies: what the inventory was computed from.
+    """
+
+    root: str
+    proc: str
+    driver_version: str
+    gpus: tuple[Gpu, ...]
+    control: tuple[DeviceFile, ...]
+    libraries: tuple[Library, ...]
+    binaries: tuple[DriverFile, ...]
+    firmware: tuple[DriverFile, ...]
+    ipcs: tuple[DriverFile, ...]
+    proc_files: tuple[ProcFile, ...]
+    cuda_version: str = ""
+    warnings: tuple[str, ...] = ()
+    dependencies: tuple[Identity, ...] = ()
+
+
+class Layout(Record):
+    """Where a container keeps things; absolute paths inside the container.
+
+    Attributes:
+        bins_dir: for binaries.
+        libs_dir: for 64-bit libraries.
+        libs32_dir: for 32-bit libraries.
+    """
+
+    bins_dir: str = "/usr/bin"
+    libs_dir: str = "/usr/lib64"
+    libs32_dir: str = "/usr/lib32"
+
+
+class Request(Record):
+    """What a container asks for.
+
+    Attributes:
+        devices: selectors as written: index, UUID, PCI address or "all"; may be empty.
+        capabilities: names from `CAPABILITIES`.
+        layout: the container's directories.
+        device_nodes: whether device nodes are put into the container.
+        device_rules: whether device-cgroup rules are added.
+        loader_cache: whether the container's loader cache is updated.
+    """
+
+    devices: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    layout: Layout = Layout()
+    device_nodes: bool = True
+    device_rules: bool = True
+    loader_cache: bool = True
+
+
+class Target(Record):
+    """The container a plan is applied to.
+
+    Attributes:
+        pid: a process of the container, in the caller's pid namespace.
+        rootfs: the container's root, as an absolute path in that process's mount namespace; ""
+            for the process's own root (a container that has already pivoted).
+    """
+
+    pid: int
+    rootfs: str = ""

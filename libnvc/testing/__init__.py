@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests, the demo and the example need around libnvc: a rootfs, a real OCI runtime.
+
+Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
+"""
+
+from .namespaces import NamespaceContainer
+from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
+from .runc import ContainerFailedError, RuncContainer, configure_hook
+from .snapshot import Mount, mounts, tree
+
+__all__ = [
+    "PROGRAMS",
+    "ContainerFailedError",
+    "Mount",
+    "NamespaceContainer",
+    "RuncContainer",
+    "configure_hook",
+    "copy_program",
+    "make_rootfs",
+    "mounts",
+    "multiarch",
+    "tree",
+]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a container with a real OCI runtime (runc), for tests and the demo. Needs root."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Any, Self
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Environment of what runs in a container.
+CONTAINER_ENVIRONMENT = (_PATH, "LC_ALL=C")
+
+_CAPABILITIES = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+]
+
+
+class ContainerFailedError(RuntimeError):
+    """The runtime refused; the message is what it printed, a failed hook's output included."""
+
+
+class RuncContainer:
+    """A container in a bundle directory of its own, running `sleep` until it is deleted.
+
+    A context manager: entering creates and starts it, leaving deletes it whatever happened.
+
+    Attributes:
+        name: the runtime's id for it, unique.
+        bundle: its bundle directory.
+        rootfs: its root file system, on the host.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        rootfs: Path,
+        *,
+        prestart: Sequence[Path] = (),
+        readonly: bool = False,
+        runtime: str = "runc",
+    ) -> None:
+        """Write the bundle.
+
+        Args:
+            directory: for the bundle and the runtime's state; made if missing, absolute.
+            rootfs: an absolute path.
+            prestart: hook programs, absolute paths.
+            readonly: whether the container sees its root read-only.
+            runtime: runc, or a command with the same command line.
+        """
+        self.name = f"libnvc-{uuid.uuid4().hex[:12]}"
+        self.bundle = directory / "bundle"
+        self.rootfs = rootfs
+        self._runtime = [runtime, "--root", str(directory / "state")]
+        self.bundle.mkdir(parents=True)
+        specification = _specification(self.name, rootfs, prestart, readonly)
+        (self.bundle / "config.json").write_text(json.dumps(specification))
+
+    def __enter__(self) -> Self:
+        try:
+            self.create()
+            self.start()
+        except BaseException:
+            self.delete()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.delete()
+
+    @property
+    def pid(self) -> int:
+        """The container's first process, in the caller's pid namespace."""
+        return int((self.bundle / "pid").read_text())
+
+    def create(self) -> None:
+        """Set the container up and run its prestart hooks.
+
+        Raises:
+            ContainerFailedError: the runtime or a hook failed.
+        """
+        self._call(
+            "create", "--bundle", f"{self.bundle}", "--pid-file", f"{self.bundle}/pid", self.name
+        )
+
+    def start(self) -> None:
+        """Run the container's program."""
+        self._call("start", self.name)
+
+    def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container and return what it printed and its exit status."""
+        return subprocess.run(
+            [*self._runtime, "exec", self.name, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the runtime's state document."""
+        run = subprocess.run(
+            [*self._runtime, "state", self.name], capture_output=True, text=True, check=False
+        )
+        if run.returncode != 0:
+            raise ContainerFailedError(run.stderr.strip())
+        document: dict[str, Any] = json.loads(run.stdout)
+        return document
+
+    def delete(self) -> None:
+        """Kill and remove the container; quiet when it does not exist."""
+        subprocess.run(
+            [*self._runtime, "delete", "--force", self.name], capture_output=True, check=False
+        )
+        shutil.rmtree(self._runtime[2], ignore_errors=True)
+
+    def _call(self, *arguments: str) -> None:
+        # Into a file, not a pipe: the container's own process inherits it and stays.
+        log = self.bundle / "output"
+        with log.open("w") as output:
+            status = subprocess.run(
+                [*self._runtime, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+            ).returncode
+        if status != 0:
+            raise ContainerFailedError(log.read_text().strip())
+
+
+def configure_hook(script: Path, command: Sequence[str], rootfs: Path) -> Path:
+    """Write a prestart hook that calls `COMMAND --pid=PID ROOTFS` with the container's pid.
+
+    Args:
+        script: where to write it, absolute.
+        command: `nvidia-container-cli … configure …`, the program as an absolute path.
+        rootfs: absolute, as the runtime sees it.
+    """
+    script.write_text(
+        "#!/bin/sh\n"
+        "# The runtime gives the container's state as JSON on stdin.\n"
+        """pid=$(sed -n 's/.*"pid": *\\([0-9][0-9]*\\).*/\\1/p')\n"""
+        f'exec {shlex.join(command)} --pid="$pid" {shlex.quote(str(rootfs))}\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def _specification(
+    name: str, rootfs: Path, prestart: Sequence[Path], readonly: bool
+) -> dict[str, Any]:
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": name[:12],
+        "root": {"path": str(rootfs), "readonly": readonly},
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sleep", "1000000"],
+            "env": list(CONTAINER_ENVIRONMENT),
+            "cwd": "/",
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
+            "noNewPrivileges": True,
+        },
+        "mounts": _mounts(),
+        "hooks": {
+            "prestart": [
+                {"path": str(hook), "args": [hook.name], "env": [_PATH]}
+                for hook in prestart
+            ]
+        },
+        "linux": {
+            "cgroupsPath": f"/{name}",
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
+        },
+    }
+
+
+def _mounts() -> list[dict[str, Any]]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    return [
+        _mount("/proc", "proc", quiet),
+        _mount("/dev", "tmpfs", ["nosuid", "mode=755", "size=65536k"]),
+        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666"]),
+        _mount("/dev/shm", "tmpfs", [*quiet, "mode=1777", "size=65536k"]),
+        _mount("/dev/mqueue", "mqueue", quiet),
+        _mount("/sys", "sysfs", [*quiet, "ro"]),
+    ]
+
+
+def _mount(destination: str, kind: str, options: list[str]) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "source": kind, "options": options}

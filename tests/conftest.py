@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several kinds of tests share, and the guard against tests that silently skip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import hypothesis
+import pytest
+
+import libnvc.sim
+from libnvc.testing import make_rootfs
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# Time per example says nothing on a loaded machine or under sanitizers.
+hypothesis.settings.register_profile(
+    "libnvc",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("libnvc")
+
+
+class Run(Protocol):
+    """Runs a command with arguments."""
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]: ...
+
+
+class CompileC(Protocol):
+    """Compiles C sources into a program, or into a library if the name ends in ".so"."""
+
+    def __call__(self, output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path: ...
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what skips in continuous integration, unless this machine really cannot run it."""
+    report = yield
+    excused = item.get_closest_marker("root") and os.geteuid() != 0
+    if os.environ.get("CI") == "true" and report.skipped and not excused:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where it must run: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def commands() -> Path:
+    """Return the directory of the installed commands."""
+    return Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def container_cli(commands: Path) -> Run:
+    """Run the installed `nvidia-container-cli` as a container engine does."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [commands / "nvidia-container-cli", *arguments],
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dgx_a100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX A100, shared: do not change it."""
+    root = tmp_path_factory.mktemp("sim") / "dgx-a100"
+    libnvc.sim.create("dgx-a100", root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mx150(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated laptop with a GeForce MX150, shared: do not change it."""
+    root = tmp_path_factory.mktemp("sim") / "mx150"
+    libnvc.sim.create("mx150", root)
+    return root
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    """Return a fresh small root file system in Debian's layout."""
+    return make_rootfs(tmp_path / "rootfs")
+
+
+@pytest.fixture(scope="session")
+def strict_flags() -> tuple[str, ...]:
+    """Return what the compiler is told about hand-written C: the extension's flags and more.
+
+    What cffi generates does not pass some of these, so they are not in csrc/ffi_build.py.
+    """
+    return (
+        "-std=gnu11",
+        "-D_GNU_SOURCE",
+        *("-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"),
+        *("-Wshadow", "-Wconversion", "-Wmissing-prototypes", "-Wstrict-prototypes"),
+        *("-Wcast-qual", "-Wundef", "-Wformat=2", "-Wvla"),
+    )
+
+
+@pytest.fixture(scope="session")
+def compile_c(strict_flags: tuple[str, ...]) -> CompileC:
+    """Compile C with the strict warnings, for tests."""
+    include = Path(__file__).parent.parent / "csrc"
+
+    def compile_c(output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path:
+        kind = ("-shared", "-fPIC") if output.suffix == ".so" else ()
+        command = ["gcc", *strict_flags, "-O1", "-g", f"-I{include}", *kind, *flags]
+        done = subprocess.run(
+            [*command, *sources, "-o", output], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return output
+
+    return compile_c

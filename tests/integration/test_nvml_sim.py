@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NVML probe on simulated drivers, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import libnvc.sim
+from libnvc._native import nvml
+from libnvc.errors import ProbeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.root  # a simulated driver has device nodes
+
+
+@pytest.fixture(scope="module")
+def drivers() -> Iterator[Path]:
+    """Return a directory of simulated drivers, by profile, that anybody may enter."""
+    with tempfile.TemporaryDirectory(prefix="nvc-sim-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        for profile in ("mx150", "dgx-a100"):
+            libnvc.sim.create(profile, directory / profile)
+        yield directory
+
+
+def find_library(root: Path) -> str:
+    """Return the path of NVML under a driver root."""
+    found = next(root.glob("usr/lib*/**/libnvidia-ml.so.1"))
+    return "/" + str(found.relative_to(root))
+
+
+def probe(root: Path) -> nvml.NvmlFacts:
+    return nvml.probe(str(root), find_library(root), uid=None, gid=None, timeout=60)
+
+
+def probe_as(uid: int, root: Path) -> nvml.NvmlFacts:
+    """Probe as an ordinary user."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            answer: object = probe(root)
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, pickle.dumps(answer))
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        answer = pickle.loads(pipe.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    assert isinstance(answer, nvml.NvmlFacts), answer
+    return answer
+
+
+def test_laptop(drivers: Path) -> None:
+    facts = probe(drivers / "mx150")
+    assert (facts.driver_version, facts.cuda_version) == ("515.86.01", "11.7")
+    assert [(gpu.name, gpu.brand, gpu.mig_capable) for gpu in facts.gpus] == [
+        ("NVIDIA GeForce MX150", "GeForce", False)
+    ]
+
+
+def test_server(drivers: Path) -> None:
+    facts = probe(drivers / "dgx-a100")
+    assert (facts.driver_version, facts.cuda_version) == ("535.261.03", "12.2")
+    assert [gpu.index for gpu in facts.gpus] == list(range(8))
+    assert len({gpu.uuid for gpu in facts.gpus}) == 8
+    assert {gpu.arch for gpu in facts.gpus} == {"8.0"}
+    assert all(gpu.mig_capable and not gpu.mig_enabled for gpu in facts.gpus)
+    assert [gpu.pci for gpu in facts.gpus] == sorted(gpu.pci for gpu in facts.gpus)
+
+
+@pytest.mark.parametrize("uid", [65534, 1000])
+@pytest.mark.parametrize("profile", ["mx150", "dgx-a100"])
+def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> None:
+    assert probe_as(uid, drivers / profile) == probe(drivers / profile)
+
+
+def test_host_has_no_driver() -> None:
+    with pytest.raises(ProbeError, match="^load library failed: libnvidia-ml"):
+        nvml.probe("/", "/usr/lib/libnvidia-ml.so.1", uid=None, gid=None)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking below a driver root, and remembering what was looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import libnvc
+from libnvc._discover.root import DriverRoot, read_file
+from libnvc.model import Identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def missing(path: str) -> Identity:
+    return Identity(path=path, dev=0, ino=0, size=0, mtime_ns=0, ctime_ns=0)
+
+
+def test_root_is_absolute_and_free_of_links(tmp_path: Path) -> None:
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "link").symlink_to("driver")
+    assert DriverRoot(f"{tmp_path}/link/").prefix == f"{tmp_path}/driver"
+    assert DriverRoot("/").prefix == ""
+    assert DriverRoot("/").host("/etc") == "/etc"
+
+
+def test_missing_root_is_a_missing_driver(tmp_path: Path) -> None:
+    with pytest.raises(libnvc.DriverNotFoundError) as failure:
+        DriverRoot(f"{tmp_path}/none")
+    assert str(failure.value) == (
+        "load library failed: libnvidia-ml.so.1: "
+        "cannot open shared object file: no such file or directory"
+    )
+
+
+@pytest.mark.parametrize("root", ["", "driver", "./driver"])
+def test_relative_root(root: str) -> None:
+    with pytest.raises(libnvc.DiscoveryError, match="not an absolute path"):
+        DriverRoot(root)
+
+
+def test_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(libnvc.DiscoveryError) as failure:
+        DriverRoot(f"{tmp_path}/file")
+    assert str(failure.value) == f"open failed: {tmp_path}/file: not a directory"
+    assert (failure.value.path, failure.value.step) == (f"{tmp_path}/file", "open")
+
+
+def test_find_resolves_inside_and_records(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib/real").write_text("x")
+    (tmp_path / "lib").symlink_to("/usr/lib")
+    root = DriverRoot(str(tmp_path))
+    assert root.find("/lib/real") == "/usr/lib/real"
+    status = os.lstat(tmp_path / "usr/lib/real")
+    assert root.identities == {
+        f"{tmp_path}/usr/lib/real": Identity(
+            path=f"{tmp_path}/usr/lib/real",
+            dev=status.st_dev,
+            ino=status.st_ino,
+            size=1,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+        )
+    }
+
+
+@pytest.mark.parametrize("path", ["/lib/none", "/lib/none/deeper", "/lib/file/below"])
+def test_missing_path_is_recorded_where_it_would_appear(tmp_path: Path, path: str) -> None:
+    """Not through the link on the host, which would lead out of the root."""
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib/file").touch()
+    (tmp_path / "lib").symlink_to("/usr/lib")
+    root = DriverRoot(str(tmp_path))
+    assert root.find(path) is None
+    (identity,) = root.identities.values()
+    expected = f"{tmp_path}/usr/lib/none" if "none" in path else f"{tmp_path}/usr/lib/file/below"
+    assert identity == missing(expected)
+
+
+def test_path_that_leaves_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("../../etc")
+    with pytest.raises(libnvc.DiscoveryError, match="resolves outside of") as failure:
+        DriverRoot(str(tmp_path)).find("/link/passwd")
+    assert "\n" not in str(failure.value)
+
+
+def test_content_identity_ignores_times(tmp_path: Path) -> None:
+    """The times of a procfs file are those of its look-up."""
+    path = tmp_path / "file"
+    root = DriverRoot("/")
+    path.write_bytes(b"abc")
+    root.note_content(str(path), b"abc")
+    first = root.identities[str(path)]
+    os.utime(path, ns=(1, 1))
+    root.note_content(str(path), b"abc")
+    assert root.identities[str(path)] == first
+    assert first.digest == hashlib.sha256(b"abc").hexdigest()
+    root.note_content(str(path), b"abd")
+    assert root.identities[str(path)] != first
+
+
+def test_directory_identity_follows_its_names(tmp_path: Path) -> None:
+    root = DriverRoot("/")
+    root.note_names(str(tmp_path), ("a", "b"))
+    first = root.identities[str(tmp_path)]
+    root.note_names(str(tmp_path), ("a", "\udcff"))
+    assert root.identities[str(tmp_path)] != first
+
+
+def test_read_file_waits_for_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for odd in (tmp_path / "fifo", tmp_path):
+        with pytest.raises(libnvc.MalformedFileError) as failure:
+            read_file(str(odd))
+        assert str(failure.value) == f"unsupported file format: {odd}"
+
+
+def test_read_file_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(libnvc.DiscoveryError) as failure:
+        read_file(f"{tmp_path}/none")
+    assert str(failure.value) == f"open failed: {tmp_path}/none: no such file or directory"
+    assert failure.value.errno == 2
+
+
+def test_file_that_is_absurdly_large(tmp_path: Path) -> None:
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(libnvc.MalformedFileError):
+        read_file(f"{tmp_path}/sparse")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvc`: commands, exit codes, and what it says without Typer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from libnvc.cli.exit_codes import FAILED, NO_DRIVER, OLD_KERNEL, exit_code
+
+import libnvc
+from libnvc import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def nvc(commands: Path) -> Callable[..., Done]:
+    """Run the installed `nvc`, without colours and with wide lines."""
+
+    def run(*words: str | Path) -> Done:
+        return subprocess.run(
+            [commands / "nvc", *words],
+            env={"PATH": os.environ["PATH"], "TERM": "dumb", "COLUMNS": "200", "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_commands(nvc: Callable[..., Done]) -> None:
+    done = nvc("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in ("plan", "detach", "sim", "demo"):
+        assert f" {command} " in done.stdout
+        assert nvc(command, "--help").returncode == 0
+
+
+def test_version(nvc: Callable[..., Done]) -> None:
+    done = nvc("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("nvc ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_plan_in_both_forms(nvc: Callable[..., Done], dgx_a100: Path, rootfs: Path) -> None:
+    words = ["plan", "--root", dgx_a100, "--device", "0", "--utility", "--rootfs", rootfs]
+    text, as_json = nvc(*words), nvc(*words, "--json")
+    assert (text.returncode, text.stderr) == (0, "")
+    assert (as_json.returncode, as_json.stderr) == (0, "")
+    plan = libnvc.Plan.from_json(as_json.stdout)
+    assert json.loads(as_json.stdout)["schema"] == 1
+    paths = {operation.path for operation in plan.operations}
+    assert "/usr/bin/nvidia-smi" in paths
+    assert "/dev/nvidia0" in paths
+    assert "/dev/nvidia1" not in paths
+    assert all(path in text.stdout for path in paths)
+    libraries = {path for path in paths if "libnvidia-ml.so" in path}
+    assert all(path.startswith("/usr/lib/") for path in libraries)
+
+
+def test_plan_equals_that_of_the_library(
+    nvc: Callable[..., Done], dgx_a100: Path, rootfs: Path
+) -> None:
+    target = libnvc.Target(pid=os.getpid(), rootfs=str(rootfs))
+    request = libnvc.Request(
+        devices=("1", "GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c"),
+        capabilities=("utility", "compute"),
+        layout=libnvc.inspect_container(target),
+    )
+    expected = libnvc.make_plan(libnvc.discover(str(dgx_a100)), request)
+    devices = ["--device=1", "--device", "GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c"]
+    done = nvc(
+        "plan", f"--root={dgx_a100}", *devices, "--utility", "--compute", "--json",
+        f"--pid={os.getpid()}", "--rootfs", rootfs,
+    )  # fmt: skip
+    assert libnvc.Plan.from_json(done.stdout).operations == expected.operations
+
+
+def test_plan_changes_nothing_and_needs_no_container(
+    nvc: Callable[..., Done], dgx_a100: Path
+) -> None:
+    done = nvc("plan", "--root", dgx_a100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/dev/nvidiactl" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["plan", "--device=9"], 1, "nvc: 9: unknown device\n"),
+        (["plan", "--root=/no/such/root"], 3, None),
+        (["plan", "--rootfs=/no/such/rootfs"], 1, None),
+        (["detach", "--pid=4194305"], 1, None),
+    ],
+)
+def test_failures_are_one_line(
+    nvc: Callable[..., Done], dgx_a100: Path, words: list[str], code: int, message: str | None
+) -> None:
+    root = [] if words[0] == "detach" or "--root=" in words[1] else [f"--root={dgx_a100}"]
+    done = nvc(*words, *root)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == message or (message is None and done.stderr.startswith("nvc: "))
+    assert done.stderr.count("\n") == 1
+    assert "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["nope"], ["plan", "--nope"], ["detach"], ["detach", "--pid=0"], ["plan", "--pid=x"]]
+)
+def test_usage_errors(nvc: Callable[..., Done], words: list[str]) -> None:
+    done = nvc(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_exit_code_of_each_exception() -> None:
+    assert exit_code(errors.DriverNotFoundError("")) == NO_DRIVER == 3
+    assert exit_code(errors.UnsupportedKernelError("")) == OLD_KERNEL == 4
+    assert exit_code(errors.UnknownDeviceError("")) == FAILED == 1
+    assert exit_code(ValueError()) == FAILED
+
+
+def test_without_typer() -> None:
+    program = (
+        "import sys; sys.modules['typer'] = None; from libnvc.cli.nvc import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, "plan"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "nvc: this command needs Typer; install it with: pip install 'libnvc[cli]'\n"
+    )
