@@ -1,11 +1,75 @@
 """Build the C core (`libnvc._core`, cffi API mode, abi3) and map the commands to `libnvc.cli`."""
 
+import os
+import platform
+import shlex
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+SIM = Path("csrc/sim")
+SIM_OUTPUT = Path("libnvc/sim/_native_files")
+SIM_MACHINES = ("x86_64", "aarch64")
+
+# What is built: its sources, and the name the loader knows it by if it is a library.
+_DEVICES = ("sim_config", "sim_devices")
+_NVML = ("nvml_state", "nvml_system", "nvml_device", "nvml_board")
+_SMI = ("start", "smi_main", "smi_fields", "smi_query", "smi_table")
+SIM_LIBRARIES = {
+    "libnvidia-ml.so": ("libnvidia-ml.so.1", (*_NVML, *_DEVICES)),
+    "libcuda.so": ("libcuda.so.1", ("cuda", *_DEVICES)),
+}
+SIM_PROGRAMS = {
+    "nvidia-smi": _SMI,
+    "cuda-probe": ("start", "cuda_probe"),
+    "idle": ("start", "idle"),
+}
+
+# These files run in containers: no flags from the environment (sanitizers), no start files and no
+# symbol versions of this machine's C library (see csrc/sim/stub_libc.c).
+SIM_FLAGS = (
+    "-std=gnu11 -D_GNU_SOURCE -O2 -g0 -fvisibility=hidden -fPIC -fno-stack-protector"
+    " -U_FORTIFY_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
+    " -nostdlib -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs"
+).split()
+
+
+class BuildExt(build_ext):
+    """Build the C core, then the native parts of the simulated driver."""
+
+    def run(self):
+        super().run()
+        if platform.machine() in SIM_MACHINES:
+            base = Path() if self.inplace else Path(self.build_lib)
+            self._build_sim(base / SIM_OUTPUT, Path(self.build_temp) / "sim")
+
+    def get_source_files(self):
+        """Add what goes into the source distribution."""
+        return [*super().get_source_files(), *(str(p) for p in sorted(SIM.glob("*.[ch]")))]
+
+    def _build_sim(self, output, work):
+        for directory in (output, work):
+            directory.mkdir(parents=True, exist_ok=True)
+        libc, libdl = work / "libc.so.6", work / "libdl.so.2"
+        for stub, flags in ((libc, []), (libdl, ["-DSIM_STUB_DL"])):
+            self._link(stub, ("stub_libc",), "-shared", f"-Wl,-soname,{stub.name}", *flags)
+        for name, (soname, sources) in SIM_LIBRARIES.items():
+            self._link(output / name, sources, "-shared", f"-Wl,-soname,{soname}", str(libc))
+        for name, sources in SIM_PROGRAMS.items():
+            self._link(output / name, sources, "-pie", str(libc), str(libdl))
+
+    def _link(self, output, sources, kind, *rest):
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        paths = [str(SIM / f"{source}.c") for source in sources]
+        self.spawn([*compiler, *SIM_FLAGS, kind, "-o", str(output), *paths, *rest, "-lgcc"])
+
 
 setup(
     # Computed, because a hand-written list forgets a new subpackage in the wheel only.
     packages=[*find_packages(include=["libnvc", "libnvc.*"]), "libnvc.cli"],
     package_data={"libnvc": ["py.typed", "_core.pyi"]},
     cffi_modules=["csrc/ffi_build.py:ffi"],
+    cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

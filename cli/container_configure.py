@@ -104,6 +104,8 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
         device_rules="no-cgroups" not in wish.flags,
     )
     plan = libnvc.make_plan(found, request)
+    for warning in plan.warnings[len(found.warnings) :]:
+        log.warn(warning)
     _check_ldconfig(wish.ldconfig)
     _apply(plan, target, wish.ldconfig, log)
     return 0
@@ -142,7 +144,7 @@ def read_wish(argv: Sequence[str]) -> Wish:
 
 
 def _checked_rootfs(path: str) -> str:
-    if not path.startswith("/") or path == "/":
+    if not path.startswith("/") or not path.strip("/."):  # "//" and "/." are the host's root too
         raise CommandError("input", "invalid rootfs directory")
     if "\n" in path:
         raise CommandError("input", f"invalid rootfs directory: newline in the path: {path}")
@@ -169,8 +171,6 @@ def _apply(plan: Plan, target: Target, ldconfig: str, log: Log) -> None:
 
     from ._debuglog import log_operations
 
-    for warning in plan.warnings:
-        log.warn(warning)
     try:
         libnvc.apply(plan, target, ldconfig=ldconfig)
     except libnvc.ApplyError as error:

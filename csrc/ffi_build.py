@@ -22,6 +22,16 @@ MODULES = [
     "elf",
     "nvml_ask",
     "nvml",
+    "plan",
+    "journal",
+    "mount",
+    "cgroup",
+    "ns",
+    "ldconfig",
+    "cache",
+    "undo",
+    "ops",
+    "apply",
 ]
 
 # Diagnostics that the code cffi generates passes too. The stricter set for the hand-written

@@ -102,8 +102,8 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
 	}
 	if (save(root, dir_fd, journal, err) < 0)
 		return -1;
-	struct nvc_record *record =
-	    nvc_journal_begin(journal, NVC_STEP_CACHE, op_index, CACHE_PATH, NULL, err);
+	struct nvc_entry entry = {.step = NVC_STEP_CACHE, .op = op_index, .path = CACHE_PATH};
+	struct nvc_record *record = nvc_journal_begin(journal, &entry, err);
 	if (record == NULL || nvc_ldconfig_run(&job, err) < 0)
 		return -1;
 	if (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)

@@ -66,28 +66,36 @@ void nvc_journal_close(struct nvc_journal *journal)
 	journal->base = NULL;
 }
 
-struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, enum nvc_step step, int op,
-                                     const char *path, const char *arg, struct nvc_error *err)
+static char *put_text(char *at, const char *text)
+{
+	size_t len = strlen(text) + 1;
+
+	memcpy(at, text, len);
+	return at + len;
+}
+
+struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, const struct nvc_entry *entry,
+                                     struct nvc_error *err)
 {
 	struct nvc_journal_file *file = journal->file;
-	size_t path_len = strlen(path) + 1, arg_len = arg == NULL ? 1 : strlen(arg) + 1;
-	uint64_t size = offsetof(struct nvc_record, text) + path_len + arg_len;
+	const char *arg = entry->arg == NULL ? "" : entry->arg;
+	const char *old = entry->old == NULL ? "" : entry->old;
+	size_t head = offsetof(struct nvc_record, text);
+	uint64_t size = head + strlen(entry->path) + strlen(arg) + strlen(old) + 3;
 
 	size = ((size + 7) & ~(uint64_t)7) + sizeof size;
 	if (size > LOG_MAX - file->log_len) {
-		(void)nvc_fail(err, NVC_EINTERNAL, "record", path, "the journal is full");
+		(void)nvc_fail(err, NVC_EINTERNAL, "record", entry->path, "the journal is full");
 		return NULL;
 	}
 	uint8_t *at = journal->log + file->log_len;
 	struct nvc_record *record = (struct nvc_record *)(void *)at;
 	memset(at, 0, size);
-	record->step = (uint32_t)step;
+	record->step = (uint32_t)entry->step;
 	record->state = NVC_RECORD_BEGUN;
-	record->op = op;
-	record->arg = (uint32_t)path_len;
-	memcpy(at + offsetof(struct nvc_record, text), path, path_len);
-	if (arg != NULL)
-		memcpy(at + offsetof(struct nvc_record, text) + path_len, arg, arg_len);
+	record->op = entry->op;
+	record->arg = (uint32_t)strlen(entry->path) + 1;
+	(void)put_text(put_text(put_text((char *)at + head, entry->path), arg), old);
 	memcpy(at + size - sizeof size, &size, sizeof size);
 	__atomic_store_n(&file->log_len, file->log_len + size, __ATOMIC_RELEASE);
 	return record;
@@ -102,13 +110,17 @@ void nvc_journal_mark(struct nvc_record *record, enum nvc_record_state state)
 static bool sound(const uint8_t *at, uint64_t size)
 {
 	const struct nvc_record *record = (const struct nvc_record *)(const void *)at;
-	size_t head = offsetof(struct nvc_record, text);
+	size_t head = offsetof(struct nvc_record, text), len;
 
 	if (size % 8 != 0 || size < sizeof *record + sizeof size)
 		return false;
-	size_t text_len = size - sizeof size - head;
-	return record->arg > 0 && record->arg < text_len && at[head + record->arg - 1] == '\0' &&
-	       memchr(at + head + record->arg, '\0', text_len - record->arg) != NULL;
+	const char *text = (const char *)at + head, *end = (const char *)at + size - sizeof size;
+	len = strnlen(text, (size_t)(end - text)) + 1;
+	if (record->arg != len || (size_t)(end - text) <= len)
+		return false;
+	text += len;
+	len = strnlen(text, (size_t)(end - text)) + 1;
+	return (size_t)(end - text) > len && memchr(text + len, '\0', (size_t)(end - text) - len);
 }
 
 struct nvc_record *nvc_journal_before(const struct nvc_journal *journal,

@@ -18,7 +18,7 @@ enum nvc_step {
 	NVC_STEP_MKDIR = 1, /* made a directory */
 	NVC_STEP_CREATE,    /* made an empty file as a mount point */
 	NVC_STEP_SYMLINK,   /* made a link; arg: its text */
-	NVC_STEP_RELINK,    /* replaced a link; arg: the old text */
+	NVC_STEP_RELINK,    /* replaced a link; arg: the new text, then the old */
 	NVC_STEP_MKNOD,     /* made a device node */
 	NVC_STEP_MOUNT,     /* mounted on path */
 	NVC_STEP_CGROUP,    /* allowed a device */
@@ -39,7 +39,7 @@ struct nvc_record {
 	uint64_t dev, ino;  /* of what was made or mounted; 0 until done */
 	uint64_t mnt_id;    /* of a mount; 0 if the kernel does not tell */
 	uint32_t arg;       /* offset of the second string in `text` */
-	char text[4];       /* path from the root, then arg, each ended by NUL */
+	char text[4];       /* path from the root, then arg, then old, each ended by NUL */
 	/* then, at the next multiple of 8: the record's whole size, to walk backwards */
 };
 
@@ -75,9 +75,17 @@ int nvc_journal_open(int fd, struct nvc_journal *out, struct nvc_error *err);
 
 void nvc_journal_close(struct nvc_journal *journal);
 
-/* Publish a record before its step. NULL (err set) if the journal is full. `arg` may be NULL. */
-struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, enum nvc_step step, int op,
-                                     const char *path, const char *arg, struct nvc_error *err);
+struct nvc_entry {
+	enum nvc_step step;
+	int op;
+	const char *path; /* from the root */
+	const char *arg;  /* or NULL */
+	const char *old;  /* or NULL */
+};
+
+/* Publish a record before its step. NULL (err set) if the journal is full. */
+struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, const struct nvc_entry *entry,
+                                     struct nvc_error *err);
 
 /* Change a record's state after everything else in it is written. */
 void nvc_journal_mark(struct nvc_record *record, enum nvc_record_state state);

@@ -112,7 +112,8 @@ static bool configure(int fs_fd, uint32_t mode, uid_t uid, gid_t gid)
 {
 	char text[16], *end = text + sizeof text;
 
-	return nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "mode", digits(end, mode, 8)) == 0 &&
+	return nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "source", "tmpfs") == 0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "mode", digits(end, mode, 8)) == 0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "uid", digits(end, uid, 10)) == 0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "gid", digits(end, gid, 10)) == 0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_CREATE, NULL, NULL) == 0;

@@ -85,15 +85,15 @@ static int undo_mount(const struct nvc_record *record, const struct spot *spot)
 	return nvc_mount_remove(spot->dir_fd, spot->name);
 }
 
-/* Put the old text back, under a name that a crash leaves recognisable. */
-static int undo_relink(const struct spot *spot, const char *old)
+/* Put the old text back; a killed worker may have left the prepared link. */
+static int undo_relink(const struct spot *spot, const char *new_text, const char *old_text)
 {
-	static const char temporary[] = ".libnvc.link";
-
-	(void)unlinkat(spot->dir_fd, temporary, 0);
-	if (symlinkat(old, spot->dir_fd, temporary) < 0)
+	(void)unlinkat(spot->dir_fd, NVC_TEMPORARY_LINK, 0);
+	if (!link_says(spot, new_text))
+		return 0;
+	if (symlinkat(old_text, spot->dir_fd, NVC_TEMPORARY_LINK) < 0)
 		return -1;
-	return renameat(spot->dir_fd, temporary, spot->dir_fd, spot->name);
+	return renameat(spot->dir_fd, NVC_TEMPORARY_LINK, spot->dir_fd, spot->name);
 }
 
 static int undo_cgroup(const struct nvc_undo *job, const struct nvc_record *record,
@@ -102,7 +102,9 @@ static int undo_cgroup(const struct nvc_undo *job, const struct nvc_record *reco
 	struct nvc_device_rule rule = {record->major, record->minor, record->access};
 
 	/* The cgroup goes with the container; without it there is no rule either. */
-	return job->cgroup_fd < 0 ? 0 : nvc_cgroup_deny(job->cgroup_fd, &rule, err);
+	if (job->cgroup_fd < 0 || rule.access == 0)
+		return 0;
+	return nvc_cgroup_deny(job->cgroup_fd, &rule, err);
 }
 
 /* The steps that concern one name in one directory. Returns -1 with errno. */
@@ -125,7 +127,7 @@ static int undo_at(const struct nvc_record *record, const struct spot *spot)
 	case NVC_STEP_SYMLINK:
 		return link_says(spot, new_text) ? remove_at(spot, 0) : 0;
 	case NVC_STEP_RELINK:
-		return link_says(spot, new_text) ? undo_relink(spot, old_text) : 0;
+		return undo_relink(spot, new_text, old_text);
 	case NVC_STEP_MOUNT:
 		return undo_mount(record, spot);
 	default:

@@ -8,6 +8,9 @@
 #include "nvc_journal.h"
 #include "nvc_path.h"
 
+/* Name that a replaced link is prepared under, in its own directory. */
+#define NVC_TEMPORARY_LINK ".libnvc.link"
+
 struct nvc_undo {
 	struct nvc_journal *journal;
 	const struct nvc_root *root;

@@ -192,3 +192,19 @@ class Target(Record):
 
     pid: int
     rootfs: str = ""
+
+
+class Applied(Record):
+    """A plan that was applied: what `libnvc.detach` takes.
+
+    Attributes:
+        target: the container.
+        warnings: one line each, of the plan and of applying it.
+        journal: path of the journal, by which any process of root can detach, or "".
+        journal_fd: the journal where it has no path: it ends with this process.
+    """
+
+    target: Target
+    warnings: tuple[str, ...] = ()
+    journal: str = ""
+    journal_fd: int = -1

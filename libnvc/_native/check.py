@@ -67,8 +67,12 @@ def raise_error(err: Any, *, discovery: bool = False, path: str = "") -> NoRetur
     msg = os.fsdecode(ffi.string(err.msg))
     if err.code == lib.NVC_EDRIVER:
         msg = _lower_end(msg)
+    if err.code == lib.NVC_EPATH:
+        message = _path_message(msg, path, err.sys_errno)
+    else:
+        message = _message(msg, step, path, err.sys_errno)
     raise cls(
-        _message(msg, step, path, err.sys_errno),
+        message,
         errno=err.sys_errno,
         path=path,
         step=step,
@@ -101,6 +105,13 @@ def _message(msg: str, step: str, path: str, errno: int) -> str:
     if errno:
         parts.append(os.strerror(errno).lower())
     return ": ".join(parts)
+
+
+def _path_message(msg: str, path: str, errno: int) -> str:
+    """Return `path error: <path> <why>`, or `path error: <path>: <errno text>`."""
+    if msg:
+        return f"path error: {path} {msg}"
+    return f"path error: {path}: {os.strerror(errno).lower()}"
 
 
 def _lower_end(msg: str) -> str:

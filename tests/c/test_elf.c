@@ -210,7 +210,7 @@ static void test_contradictions(struct tap *tap)
 	put_dynamic(&img, 1, DT_SONAME, UINT64_MAX);
 	expect_refused(tap, &img, "name");
 	img = make_image(true, false);
-	put_dynamic(&img, 4, DT_STRSZ, 12); /* ends within the SONAME */
+	put_dynamic(&img, 4, DT_STRSZ, 26); /* without the last NUL */
 	expect_refused(tap, &img, "name");
 }
 
@@ -247,6 +247,14 @@ static void test_too_many_names(struct tap *tap)
 	free(big);
 }
 
+static void write_file(const char *path, const struct image *img)
+{
+	FILE *file = fopen(path, "we");
+
+	if (file == NULL || fwrite(img->data, SIZE, 1, file) != 1 || fclose(file) != 0)
+		abort();
+}
+
 /* The window over a file gives what the buffer gives. */
 static void test_file(struct tap *tap, const char *directory)
 {
@@ -254,12 +262,9 @@ static void test_file(struct tap *tap, const char *directory)
 	struct nvc_elf_facts facts;
 	struct nvc_error err = {0};
 	char path[4096];
-	FILE *file;
 
 	(void)snprintf(path, sizeof path, "%s/lib.so", directory);
-	file = fopen(path, "we");
-	if (file == NULL || fwrite(img.data, SIZE, 1, file) != 1 || fclose(file) != 0)
-		abort();
+	write_file(path, &img);
 	if (CHECK(tap, nvc_elf_read(path, &facts, &err) == 0))
 		check_facts(tap, &facts, true);
 	if (truncate(path, STRINGS + 10) < 0)
@@ -268,6 +273,10 @@ static void test_file(struct tap *tap, const char *directory)
 	CHECK(tap, err.code == NVC_EMALFORMED);
 	CHECK_STR(tap, err.path, path);
 	CHECK_STR(tap, err.msg, "elf data read error");
+	PUT(&img, 0, Ehdr, e_phoff, UINT64_MAX / 2); /* more than a file offset can be */
+	write_file(path, &img);
+	CHECK(tap, nvc_elf_read(path, &facts, &err) == -1);
+	CHECK(tap, err.code == NVC_EMALFORMED);
 }
 
 static void test_not_a_file(struct tap *tap, const char *directory)

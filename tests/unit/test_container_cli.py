@@ -234,6 +234,8 @@ NO_PROCESS = "no container process: give one with --pid=PID (standalone mode is 
         (["configure", "--pid=1"], "invalid rootfs directory"),
         (["configure", "--pid=1", ""], "invalid rootfs directory"),
         (["configure", "--pid=1", "/"], "invalid rootfs directory"),
+        (["configure", "--pid=1", "//"], "invalid rootfs directory"),
+        (["configure", "--pid=1", "/./.."], "invalid rootfs directory"),
         (["configure", "--pid=1", "relative"], "invalid rootfs directory"),
         (
             ["configure", "--pid=1", "/a\nb"],

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of a plan, carried out one by one by the worker: sources are opened and cloned
+ * while the host is still in sight, everything else happens inside the container. Fork class:
+ * child safe; privileges of the worker (see nvc_apply.h). */
+#pragma once
+
+#include <limits.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "nvc_error.h"
+#include "nvc_journal.h"
+#include "nvc_mount.h"
+#include "nvc_path.h"
+#include "nvc_plan.h"
+
+#define NVC_OPS_TMPFS_MAX    8
+#define NVC_OPS_WARNINGS_MAX 8192
+
+struct nvc_ops {
+	const struct nvc_plan *plan;
+	struct nvc_loose_mount *loose; /* one for each operation */
+	struct nvc_journal *journal;
+	struct nvc_root root;
+	int cgroup_fd, program_fd; /* or -1 */
+	uid_t uid;                 /* owner of what is made */
+	gid_t gid;
+	uint32_t *current; /* the operation at work, in shared memory */
+	char *warnings;    /* NVC_OPS_WARNINGS_MAX bytes in shared memory; lines */
+
+	/* the worker's own */
+	struct nvc_place dir;           /* the directory of the last operation */
+	char dir_text[PATH_MAX];        /* and how the plan spelled it */
+	mode_t dir_mode;                /* of directories made on the way */
+	uint64_t tmpfs[NVC_OPS_TMPFS_MAX]; /* device numbers of the tmpfs that we mounted */
+	uint32_t tmpfs_count;
+	uint32_t skipped[NVC_OPS_TMPFS_MAX]; /* tmpfs operations that had no place */
+	uint32_t skipped_count;
+};
+
+/* Clone all sources. Before the container is entered. */
+int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err);
+
+/* Do all operations, in order; stops at the first that fails, with its index in `err`. */
+int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err);

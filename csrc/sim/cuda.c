@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Simulated CUDA driver API: which devices there are, and what they are. */
+#include "cuda_abi.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sim_devices.h"
+
+/* CUDA's interface has no context to keep this in. Set once, by the first cuInit. */
+static struct {
+	int ready;
+	int count;
+	const struct sim_gpu *gpus[SIM_MAX_GPUS];
+} state;
+
+static const struct {
+	CUresult code;
+	const char *name, *text;
+} messages[] = {
+    {CUDA_SUCCESS, "CUDA_SUCCESS", "no error"},
+    {CUDA_ERROR_INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {CUDA_ERROR_NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {CUDA_ERROR_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {CUDA_ERROR_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
+};
+
+#define MESSAGES (sizeof messages / sizeof *messages)
+
+static size_t find_message(CUresult error)
+{
+	size_t i = 0;
+
+	while (i < MESSAGES && messages[i].code != error)
+		i++;
+	return i;
+}
+
+CUresult cuGetErrorString(CUresult error, const char **pStr)
+{
+	size_t i = find_message(error);
+
+	if (pStr == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*pStr = i < MESSAGES ? messages[i].text : NULL;
+	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorName(CUresult error, const char **pStr)
+{
+	size_t i = find_message(error);
+
+	if (pStr == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*pStr = i < MESSAGES ? messages[i].name : NULL;
+	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuInit(unsigned int Flags)
+{
+	const struct sim_gpu *gpus[SIM_MAX_GPUS];
+	uint32_t count;
+
+	if (Flags != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (state.ready)
+		return CUDA_SUCCESS;
+	if (sim_open_control() != ENXIO)
+		return CUDA_ERROR_NO_DEVICE;
+	count = sim_usable_gpus(gpus);
+	if (count == 0)
+		return CUDA_ERROR_NO_DEVICE;
+	/* Without unified memory: what users know as "CUDA error 999". */
+	if (sim_open_node("/dev/nvidia-uvm", sim_config()->uvm_major, 0) != ENXIO)
+		return CUDA_ERROR_UNKNOWN;
+	memcpy(state.gpus, gpus, sizeof gpus);
+	state.count = (int)count;
+	state.ready = 1;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDriverGetVersion(int *driverVersion)
+{
+	if (driverVersion == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*driverVersion = (int)sim_config()->cuda_version;
+	return CUDA_SUCCESS;
+}
+
+/* Find a device; `valid`: the caller's other arguments are. */
+static CUresult find(CUdevice dev, int valid, const struct sim_gpu **gpu)
+{
+	if (!state.ready)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (!valid)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (dev < 0 || dev >= state.count)
+		return CUDA_ERROR_INVALID_DEVICE;
+	*gpu = state.gpus[dev];
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetCount(int *count)
+{
+	if (!state.ready)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (count == NULL)
+		return CUDA_ERROR_INVALID_VALUE;
+	*count = state.count;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(ordinal, device != NULL, &gpu);
+
+	if (result == CUDA_SUCCESS)
+		*device = ordinal;
+	return result;
+}
+
+CUresult cuDeviceGetName(char *name, int len, CUdevice dev)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(dev, name != NULL && len > 0, &gpu);
+
+	if (result == CUDA_SUCCESS)
+		(void)snprintf(name, (size_t)len, "%s", gpu->name);
+	return result;
+}
+
+static unsigned int hex_digit(char c)
+{
+	return (unsigned int)(c >= 'a' ? c - 'a' + 10 : c - '0');
+}
+
+CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(dev, uuid != NULL, &gpu);
+	unsigned int digits = 0;
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	memset(uuid, 0, sizeof *uuid);
+	for (const char *p = gpu->uuid + strlen("GPU-"); *p != '\0' && digits < 32; p++) {
+		if (*p == '-')
+			continue;
+		uuid->bytes[digits / 2] =
+		    (char)((unsigned int)uuid->bytes[digits / 2] << 4 | hex_digit(*p));
+		digits++;
+	}
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev)
+{
+	return cuDeviceGetUuid(uuid, dev);
+}
+
+CUresult cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(dev, pciBusId != NULL && len > 0, &gpu);
+
+	if (result == CUDA_SUCCESS)
+		(void)snprintf(pciBusId, (size_t)len, "%04X:%02X:%02X.0", gpu->pci_domain,
+		               gpu->pci_bus, gpu->pci_device);
+	return result;
+}
+
+CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId)
+{
+	uint32_t domain = 0, bus = 0, slot = 0;
+
+	if (!state.ready)
+		return CUDA_ERROR_NOT_INITIALIZED;
+	if (dev == NULL || pciBusId == NULL || sim_parse_pci(pciBusId, &domain, &bus, &slot) != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (int i = 0; i < state.count; i++) {
+		const struct sim_gpu *gpu = state.gpus[i];
+
+		if (gpu->pci_domain == domain && gpu->pci_bus == bus && gpu->pci_device == slot)
+			return cuDeviceGet(dev, i);
+	}
+	return CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(dev, bytes != NULL, &gpu);
+
+	if (result == CUDA_SUCCESS)
+		*bytes = gpu->memory_total - gpu->memory_reserved;
+	return result;
+}
+
+/* The first version of the interface counted in 32 bits. */
+CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice dev)
+{
+	size_t total = 0;
+	CUresult result =
+	    bytes == NULL ? CUDA_ERROR_INVALID_VALUE : cuDeviceTotalMem_v2(&total, dev);
+
+	if (result == CUDA_SUCCESS)
+		*bytes = total > UINT_MAX ? UINT_MAX : (unsigned int)total;
+	return result;
+}
+
+CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
+{
+	const struct sim_gpu *gpu = NULL;
+	CUresult result = find(dev, pi != NULL, &gpu);
+	uint32_t value;
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (attrib == CU_DEVICE_ATTRIBUTE_ECC_ENABLED)
+		value = gpu->ecc;
+	else if (attrib == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)
+		value = gpu->pci_bus;
+	else if (attrib == CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)
+		value = gpu->pci_device;
+	else if (attrib == CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)
+		value = gpu->pci_domain;
+	else if (attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+		value = gpu->compute_major;
+	else if (attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
+		value = gpu->compute_minor;
+	else
+		return CUDA_ERROR_INVALID_VALUE;
+	*pi = (int)value;
+	return CUDA_SUCCESS;
+}

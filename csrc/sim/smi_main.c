@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "smi.h"
+
+int main(int argc, char **argv);
+
+static const char no_library[] =
+    "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that the "
+    "NVIDIA Display Driver is properly installed and present in your system.\n"
+    "Please also try adding directory that contains libnvidia-ml.so to your system PATH.";
+
+static const char no_driver[] =
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that "
+    "the latest NVIDIA driver is installed and running.\n";
+
+static const char help[] =
+    "NVIDIA System Management Interface (simulated driver)\n"
+    "\n"
+    "nvidia-smi [OPTION]...\n"
+    "\n"
+    "    -h,   --help                Print usage information and exit.\n"
+    "    -L,   --list-gpus           Display a list of GPUs connected to the system.\n"
+    "          --query-gpu=FIELD,... Information about GPUs; needs --format.\n"
+    "          --format=csv[,noheader][,nounits]\n"
+    "\n"
+    "Without options, a table of the GPUs.";
+
+struct options {
+	bool help, list;
+	const char *fields, *format;
+};
+
+int smi_open(struct smi *smi)
+{
+	void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+	nvmlReturn_t result;
+
+	if (library == NULL) {
+		(void)puts(no_library);
+		return SMI_NO_LIBRARY;
+	}
+#define LOAD(function) smi->function = (__typeof__(smi->function))dlsym(library, #function);
+	SMI_FUNCTIONS(LOAD)
+#undef LOAD
+#define CHECK(function) smi->function != NULL &&
+	if (!(SMI_FUNCTIONS(CHECK) true)) {
+		(void)puts("Failed to initialize NVML: Function Not Found");
+		return NVML_ERROR_FUNCTION_NOT_FOUND;
+	}
+#undef CHECK
+	result = smi->nvmlInit_v2();
+	if (result == NVML_SUCCESS)
+		result = smi->nvmlDeviceGetCount_v2(&smi->count);
+	if (result == NVML_SUCCESS)
+		return SMI_DONE;
+	if (result == NVML_ERROR_DRIVER_NOT_LOADED) {
+		(void)puts(no_driver);
+		return SMI_NO_DRIVER;
+	}
+	(void)printf("Failed to initialize NVML: %s\n", smi->nvmlErrorString(result));
+	return (int)result < (int)SMI_OTHER ? (int)result : SMI_OTHER;
+}
+
+int smi_print_list(const struct smi *smi)
+{
+	for (unsigned int i = 0; i < smi->count; i++) {
+		nvmlDevice_t gpu;
+		char name[NVML_DEVICE_NAME_V2_BUFFER_SIZE], uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
+
+		if (smi->nvmlDeviceGetHandleByIndex_v2(i, &gpu) != NVML_SUCCESS)
+			return SMI_OTHER;
+		smi_value(smi, gpu, "name", name, sizeof name);
+		smi_value(smi, gpu, "uuid", uuid, sizeof uuid);
+		(void)printf("GPU %u: %s (UUID: %s)\n", i, name, uuid);
+	}
+	return SMI_DONE;
+}
+
+static bool parse(int argc, char **argv, struct options *options)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i];
+
+		if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)
+			options->help = true;
+		else if (strcmp(word, "-L") == 0 || strcmp(word, "--list-gpus") == 0)
+			options->list = true;
+		else if (strncmp(word, "--query-gpu=", 12) == 0)
+			options->fields = word + 12;
+		else if (strncmp(word, "--format=", 9) == 0)
+			options->format = word + 9;
+		else
+			return false;
+	}
+	if (options->list && (options->fields != NULL || options->format != NULL))
+		return false;
+	return (options->fields == NULL) == (options->format == NULL);
+}
+
+static int run(const struct options *options)
+{
+	struct smi smi;
+	int status = SMI_DONE;
+
+	if (options->fields != NULL)
+		status = smi_check_query(options->fields, options->format);
+	if (status == SMI_DONE)
+		status = smi_open(&smi);
+	if (status != SMI_DONE)
+		return status;
+	if (smi.count == 0) {
+		(void)puts("No devices were found");
+		status = SMI_NO_DEVICES;
+	} else if (options->list) {
+		status = smi_print_list(&smi);
+	} else if (options->fields != NULL) {
+		status = smi_print_query(&smi, options->fields, options->format);
+	} else {
+		status = smi_print_table(&smi);
+	}
+	(void)smi.nvmlShutdown();
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {0};
+
+	if (!parse(argc, argv, &options)) {
+		(void)puts("Invalid combination of input arguments. "
+		           "Please run 'nvidia-smi -h' for help.\n");
+		return SMI_USAGE;
+	}
+	if (options.help) {
+		(void)puts(help);
+		return SMI_DONE;
+	}
+	return run(&options);
+}

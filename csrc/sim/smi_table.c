@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nvidia-smi without options: the table, in the two layouts that the simulated releases have.
+ * Release 530 made the left column wider, which moves nearly everything. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "smi.h"
+
+#define OTHER_COLUMN 22 /* the middle and the right one */
+
+struct layout {
+	int left;         /* width of the left column */
+	int version;      /* room for the program's version */
+	int name;         /* room for a GPU's name */
+	int gap;          /* between name and persistence mode */
+	int power;        /* room for the power drawn */
+	int process_name; /* room for a process's name */
+	const char *title1, *title2;
+};
+
+static const struct layout old_layout = {
+    .left = 31,
+    .version = 13,
+    .name = 18,
+    .gap = 2,
+    .power = 7,
+    .process_name = 20,
+    .title1 = " GPU  Name        Persistence-M",
+    .title2 = " Fan  Temp  Perf  Pwr:Usage/Cap",
+};
+
+static const struct layout wide_layout = {
+    .left = 41,
+    .version = 23,
+    .name = 27,
+    .gap = 4,
+    .power = 17,
+    .process_name = 30,
+    .title1 = " GPU  Name                 Persistence-M ",
+    .title2 = " Fan  Temp   Perf          Pwr:Usage/Cap ",
+};
+
+static void repeat(char c, int count)
+{
+	while (count-- > 0)
+		(void)putchar(c);
+}
+
+/* A line across all columns, or with their joints. */
+static void rule(const struct layout *layout, char edge, char fill, char joint)
+{
+	(void)putchar(edge);
+	repeat(fill, layout->left);
+	(void)putchar(joint);
+	repeat(fill, OTHER_COLUMN);
+	(void)putchar(joint);
+	repeat(fill, OTHER_COLUMN);
+	(void)printf("%c\n", edge);
+}
+
+static void columns(const struct layout *layout, const char *left, const char *middle,
+                    const char *right)
+{
+	(void)printf("|%-*s|%-*s|%-*s|\n", layout->left, left, OTHER_COLUMN, middle, OTHER_COLUMN,
+	             right);
+}
+
+static int parse_major(const char *version)
+{
+	int major = 0;
+
+	for (; *version >= '0' && *version <= '9'; version++)
+		major = major * 10 + (*version - '0');
+	return major;
+}
+
+static void print_banner(const struct smi *smi, const struct layout *layout, const char *driver)
+{
+	char nvml[NVML_SYSTEM_NVML_VERSION_BUFFER_SIZE] = "", cuda[16];
+	const char *own;
+	int number = 0;
+
+	(void)smi->nvmlSystemGetNVMLVersion(nvml, sizeof nvml);
+	(void)smi->nvmlSystemGetCudaDriverVersion_v2(&number);
+	(void)snprintf(cuda, sizeof cuda, "%d.%d", number / 1000, number % 1000 / 10);
+	own = strchr(nvml, '.'); /* "12.535.261.03": NVML's major number, then the driver's */
+	rule(layout, '+', '-', '-');
+	(void)printf("| NVIDIA-SMI %-*sDriver Version: %-13sCUDA Version: %-9s|\n", layout->version,
+	             own == NULL ? driver : own + 1, driver, cuda);
+	rule(layout, '|', '-', '+');
+	columns(layout, layout->title1, " Bus-Id        Disp.A ", " Volatile Uncorr. ECC ");
+	columns(layout, layout->title2, "         Memory-Usage ", " GPU-Util  Compute M. ");
+	columns(layout, "", "", "               MIG M. ");
+	rule(layout, '|', '=', '+');
+}
+
+/* "Enabled" as "On", a value that is not there as it is. */
+static const char *on_off(const char *text)
+{
+	if (strcmp(text, "Enabled") == 0)
+		return "On";
+	return strcmp(text, "Disabled") == 0 ? "Off" : text;
+}
+
+static void print_first_line(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu)
+{
+	char index[12], name[NVML_DEVICE_NAME_V2_BUFFER_SIZE], persistence[16], bus[40], active[16];
+	char ecc[24], left[128], middle[64], right[64];
+
+	smi_value(smi, gpu, "index", index, sizeof index);
+	smi_value(smi, gpu, "name", name, sizeof name);
+	smi_value(smi, gpu, "persistence_mode", persistence, sizeof persistence);
+	smi_value(smi, gpu, "pci.bus_id", bus, sizeof bus);
+	smi_value(smi, gpu, "display_active", active, sizeof active);
+	smi_value(smi, gpu, "ecc.errors.uncorrected.volatile.total", ecc, sizeof ecc);
+	if (strlen(name) > (size_t)layout->name)
+		memcpy(name + layout->name - 3, "...", sizeof "...");
+	(void)snprintf(left, sizeof left, "%4s  %-*s%*s%-3s", index, layout->name, name,
+	               layout->gap, "", on_off(persistence));
+	(void)snprintf(middle, sizeof middle, " %s %3s", bus, on_off(active));
+	(void)snprintf(right, sizeof right, " %20s", ecc);
+	columns(layout, left, middle, right);
+}
+
+/* Whole watts, as the table has them. */
+static void format_power(nvmlReturn_t result, unsigned int milliwatts, char *text, size_t size)
+{
+	if (result == NVML_SUCCESS)
+		(void)snprintf(text, size, "%uW", (milliwatts + 500) / 1000);
+	else
+		(void)snprintf(text, size, result == NVML_ERROR_NOT_SUPPORTED ? "N/A" : "ERR!");
+}
+
+static void format_sensors(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu,
+                           char *left, size_t size)
+{
+	char fan[16], temperature[16], pstate[16], usage[16], limit[16];
+	unsigned int drawn = 0, cap = 0;
+
+	smi_value(smi, gpu, "fan.speed", fan, sizeof fan - 1);
+	if (fan[0] >= '0' && fan[0] <= '9')
+		memcpy(fan + strlen(fan), "%", sizeof "%");
+	smi_value(smi, gpu, "temperature.gpu", temperature, sizeof temperature);
+	smi_value(smi, gpu, "pstate", pstate, sizeof pstate);
+	format_power(smi->nvmlDeviceGetPowerUsage(gpu, &drawn), drawn, usage, sizeof usage);
+	format_power(smi->nvmlDeviceGetPowerManagementLimit(gpu, &cap), cap, limit, sizeof limit);
+	(void)snprintf(left, size, " %3s  %3sC  %4s%*s / %4s", fan, temperature, pstate,
+	               layout->power, usage, limit);
+}
+
+static void print_second_line(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu)
+{
+	char used[16], total[16], busy[16], mode[32], left[128], middle[64], right[64];
+
+	format_sensors(smi, layout, gpu, left, sizeof left);
+	smi_value(smi, gpu, "memory.used", used, sizeof used);
+	smi_value(smi, gpu, "memory.total", total, sizeof total);
+	smi_value(smi, gpu, "utilization.gpu", busy, sizeof busy);
+	smi_value(smi, gpu, "compute_mode", mode, sizeof mode);
+	(void)snprintf(middle, sizeof middle, "%7sMiB / %5sMiB", used, total);
+	(void)snprintf(right, sizeof right, "%7s%% %12.12s", busy, mode);
+	columns(layout, left, middle, right);
+}
+
+static void print_gpu(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu)
+{
+	char mig[16], right[64];
+
+	print_first_line(smi, layout, gpu);
+	print_second_line(smi, layout, gpu);
+	smi_value(smi, gpu, "mig.mode.current", mig, sizeof mig);
+	(void)snprintf(right, sizeof right, " %20s", mig);
+	columns(layout, "", "", right);
+	rule(layout, '+', '-', '+');
+}
+
+static void print_processes(const struct layout *layout)
+{
+	int inside = layout->left + 2 * OTHER_COLUMN + 2;
+
+	repeat(' ', inside + 2);
+	(void)putchar('\n');
+	rule(layout, '+', '-', '-');
+	(void)printf("|%-*s|\n", inside, " Processes:");
+	(void)printf("|  GPU   GI   CI        PID   Type   %-*sGPU Memory |\n",
+	             layout->process_name + 10, "Process name");
+	(void)printf("|        ID   ID                     %-*sUsage      |\n",
+	             layout->process_name + 10, "");
+	rule(layout, '|', '=', '=');
+	(void)printf("|%-*s|\n", inside, "  No running processes found");
+	rule(layout, '+', '-', '-');
+}
+
+int smi_print_table(const struct smi *smi)
+{
+	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "", when[32] = "";
+	time_t now = time(NULL);
+	const struct layout *layout = &old_layout;
+
+	(void)smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
+	if (parse_major(driver) >= 530)
+		layout = &wide_layout;
+	(void)ctime_r(&now, when); /* "Mon Nov 23 12:00:00 2026\n" */
+	(void)printf("%-24.24s       \n", when);
+	print_banner(smi, layout, driver);
+	for (unsigned int i = 0; i < smi->count; i++) {
+		nvmlDevice_t gpu;
+
+		if (smi->nvmlDeviceGetHandleByIndex_v2(i, &gpu) != NVML_SUCCESS)
+			return SMI_OTHER;
+		print_gpu(smi, layout, gpu);
+	}
+	print_processes(layout);
+	return SMI_DONE;
+}

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply a plan to a container, and take it back."""
+
+from __future__ import annotations
+
+import os
+
+from .._native.apply import apply_flat, detach_journal
+from ..errors import ContainerError, MalformedFileError, NvcError, RollbackError
+from ..model import Applied
+from . import flat, journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model import Target
+    from ..plan import Plan
+
+
+def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30.0) -> Applied:
+    """Put a plan into a container: all of it, or nothing.
+
+    The caller's process is not changed, and may have other threads. Needs CAP_SYS_ADMIN,
+    CAP_SYS_CHROOT and ptrace access to the container's process (root has them); `detach` from
+    another process needs a writable /run.
+
+    Args:
+        plan: what `make_plan` returned.
+        target: the container; its `rootfs` is "" once it has pivoted.
+        ldconfig: the host's ldconfig, "" for /sbin/ldconfig.
+        timeout: seconds, for everything.
+
+    Returns:
+        What `detach` takes.
+
+    Raises:
+        ContainerError: the process, its namespaces, root or cgroup.
+        MountError: a mount, its mount point or a device node.
+        LoaderCacheError: the loader cache.
+        RequestError: an operation or path that cannot be applied.
+        ApplyError: the deadline passed, or the worker was killed.
+        RollbackError: a failure after which something is left in the container.
+        UnsupportedKernelError: the kernel lacks a call.
+    """
+    encoded = flat.encode(plan)
+    fd, path = journal.create(target.pid)
+    keep = False
+    try:
+        warnings = apply_flat(
+            encoded,
+            pid=target.pid,
+            rootfs=target.rootfs,
+            ldconfig=ldconfig,
+            timeout=timeout,
+            journal_fd=fd,
+        )
+        keep = True
+    except RollbackError:
+        keep = path != ""  # for another try at detaching
+        raise
+    except NvcError as error:
+        if error.operation is not None:
+            error.origin = plan.operations[error.operation].origin
+        raise
+    finally:
+        if path or not keep:
+            os.close(fd)
+        if path and not keep:
+            journal.remove(path)
+    return Applied(
+        target=target,
+        warnings=plan.warnings + warnings,
+        journal=path,
+        journal_fd=-1 if path else fd,
+    )
+
+
+def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0) -> None:
+    """Take back what was applied to a container, newest first.
+
+    Only what is still as it was left is removed: what the container changed since stays. Needs
+    what `apply` needs.
+
+    Args:
+        what: what `apply` returned; or a container, for everything any process applied to it.
+        ldconfig, timeout: as for `apply`.
+
+    Raises:
+        ContainerError: the process is gone (its namespaces are, too), or nothing was applied.
+        RollbackError: something could not be removed; the journal is kept for another try.
+    """
+    if isinstance(what, Applied):
+        if not what.journal:
+            _detach_fd(what.journal_fd, ldconfig, timeout)
+            return
+        paths = [what.journal]
+    else:
+        paths = journal.find(what.pid)
+        if not paths:
+            raise ContainerError(f"process {what.pid}: nothing was applied to its container")
+    for path in paths:
+        _detach_path(path, ldconfig, timeout)
+
+
+def _detach_fd(fd: int, ldconfig: str, timeout: float) -> None:
+    if fd < 0:
+        raise ContainerError("nothing to detach: the journal is closed")
+    detach_journal(fd, ldconfig=ldconfig, timeout=timeout)
+    os.close(fd)
+
+
+def _detach_path(path: str, ldconfig: str, timeout: float) -> None:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ContainerError(f"{path}: no such journal: detached already", path=path) from error
+    except OSError as error:
+        raise MalformedFileError(f"open failed: {path}: {error.strerror}", path=path) from error
+    try:
+        detach_journal(fd, ldconfig=ldconfig, timeout=timeout)
+    finally:
+        os.close(fd)
+    journal.remove(path)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hand a flat plan, or a journal, to the C core."""
+
+from __future__ import annotations
+
+import os
+
+from libnvc._core import ffi, lib
+
+from ..errors import NvcError, RollbackError
+from .check import encode_path, raise_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def start_time(pid: int) -> int:
+    """Return when a container's process started, in clock ticks since boot.
+
+    Raises:
+        ContainerError: no such process, or one in the caller's own mount namespace.
+    """
+    out = ffi.new("uint64_t *")
+    err = ffi.new("struct nvc_error *")
+    if lib.nvc_container_start_time(pid, out, err) < 0:
+        raise_error(err)
+    return int(out[0])
+
+
+def apply_flat(
+    flat: bytes, *, pid: int, rootfs: str, ldconfig: str, timeout: float, journal_fd: int
+) -> tuple[str, ...]:
+    """Apply a flat plan to a container, all or nothing; return the warnings.
+
+    Args:
+        flat: what `libnvc._apply.flat.encode` returns.
+        pid, rootfs: the container, as in `libnvc.model.Target`.
+        ldconfig: path of ldconfig on the host, "" for the default.
+        timeout: seconds, for everything.
+        journal_fd: an empty file that becomes the journal, or -1.
+
+    Raises:
+        ApplyError: a step failed; everything was undone.
+        RollbackError: a step failed and something is left; the cause is chained.
+        RequestError: the plan holds a path that is not allowed.
+        UnsupportedKernelError: the kernel lacks a call.
+    """
+    rootfs_bytes = ffi.new("char[]", encode_path(rootfs))
+    ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
+    target = ffi.new("struct nvc_target *")
+    target.pid = pid
+    target.rootfs = rootfs_bytes
+    target.ldconfig = ldconfig_bytes
+    target.timeout_ms = int(timeout * 1000)
+    report = ffi.new("struct nvc_report *")
+    err = ffi.new("struct nvc_error *")
+    buffer = ffi.from_buffer("uint8_t[]", flat)
+    if lib.nvc_apply(buffer, len(flat), target, journal_fd, report, err) < 0:
+        _fail(err, report)
+    return tuple(os.fsdecode(ffi.string(report.warnings)).splitlines())
+
+
+def detach_journal(journal_fd: int, *, ldconfig: str, timeout: float) -> None:
+    """Undo what a journal holds.
+
+    Raises:
+        ContainerError: the process is gone, or its root is another directory now.
+        RollbackError: something could not be undone.
+        MalformedFileError: not a journal.
+    """
+    report = ffi.new("struct nvc_report *")
+    err = ffi.new("struct nvc_error *")
+    ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
+    if lib.nvc_detach(journal_fd, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
+        if report.left.code == lib.NVC_OK or report.left.code == lib.NVC_ENAMESPACE:
+            raise_error(err)
+        _fail(err, report)
+
+
+def _fail(err: Any, report: Any) -> None:
+    """Raise the error; as a rollback error if undoing left something."""
+    try:
+        raise_error(err)
+    except NvcError as cause:
+        if report.left.code == lib.NVC_OK:
+            raise
+        left = _left(report)
+        raise RollbackError(
+            f"{left.message}: left in the container; what failed first: {cause.message}",
+            errno=left.errno,
+            path=left.path,
+            step=left.step,
+            operation=left.operation,
+        ) from cause
+
+
+def _left(report: Any) -> NvcError:
+    try:
+        raise_error(ffi.addressof(report, "left"))
+    except NvcError as left:
+        return left
