@@ -222,12 +222,14 @@ static int build_arguments(const struct nvc_ldconfig *job, const char **argv, st
 	size_t n = 0;
 
 	argv[n++] = "ldconfig";
+	/* No links: the plan made those it needs, and the image keeps its own. */
+	argv[n++] = "-X";
 	argv[n++] = "-f";
 	argv[n++] = "/etc/ld.so.conf";
 	argv[n++] = "-C";
 	argv[n++] = "/etc/ld.so.cache";
 	for (size_t at = 0; at < job->directories_len;) {
-		if (n == MAX_DIRECTORIES + 5)
+		if (n == MAX_DIRECTORIES + 6)
 			return nvc_fail(err, NVC_ELDCACHE, "check", NULL, "too many directories");
 		argv[n++] = job->directories + at;
 		at += strlen(job->directories + at) + 1;
@@ -248,7 +250,7 @@ static int redirect(int words_fd, struct nvc_error *err)
 
 static int confine_and_exec(const struct nvc_ldconfig *job, int words_fd, struct nvc_error *err)
 {
-	const char *argv[MAX_DIRECTORIES + 6];
+	const char *argv[MAX_DIRECTORIES + 7];
 	char *const envp[] = {NULL};
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);

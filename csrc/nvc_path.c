@@ -161,10 +161,6 @@ static int take(struct walker *w, const char *name, size_t len, struct nvc_error
 	int missing;
 
 	w->at->fd = -1;
-	if (!S_ISDIR(w->at->mode)) {
-		errno = ENOTDIR;
-		return fail_errno(w, "open", err);
-	}
 	missing = step_into(w, parent_fd, name, err);
 	if (missing < 0 || append(w, name, len, err) < 0)
 		return -1;
@@ -222,6 +218,10 @@ static int walk(struct walker *w, struct nvc_error *err)
 		memcpy(name, next, len);
 		name[len] = '\0';
 		w->todo = (size_t)(next - w->text) + len;
+		if (!S_ISDIR(w->at->mode)) {
+			errno = ENOTDIR;
+			return fail_errno(w, "open", err);
+		}
 		if (strcmp(name, ".") == 0)
 			continue;
 		missing = strcmp(name, "..") == 0 ? go_up(w, err) : take(w, name, len, err);

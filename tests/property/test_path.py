@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolver never leaves the root, and agrees with a few lines of Python."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libnvc import DiscoveryError
+from libnvc._native.path import resolve
+
+NAMES = ("a", "b", "c")
+TARGETS = st.lists(st.sampled_from((*NAMES, "..", ".")), min_size=1, max_size=4).map("/".join)
+LINKS = st.builds(lambda absolute, rest: ("/" if absolute else "") + rest, st.booleans(), TARGETS)
+ENTRIES = st.one_of(st.just("dir"), st.just("file"), LINKS)
+FORESTS = st.dictionaries(
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join), ENTRIES, max_size=10
+)
+
+
+class Outside(Exception):
+    """The oracle's word for a path that leaves its root."""
+
+
+def build(root: Path, forest: dict[str, str]) -> None:
+    for name in sorted(forest):
+        path, entry = root / name, forest[name]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entry == "dir":
+                path.mkdir()
+            elif entry == "file":
+                path.write_bytes(b"")
+            else:
+                path.symlink_to(entry)
+        except OSError:
+            continue  # two entries that cannot both be: the first stays
+
+
+def oracle(root: Path, path: str) -> str | None:
+    """Resolve by string: slow, racy, and simple enough to believe."""
+    todo, done, links = path.split("/"), [], 0
+    while todo:
+        name = todo.pop(0)
+        here = root.joinpath(*done)
+        if name == "":
+            continue
+        if not here.is_dir():
+            raise NotADirectoryError
+        if name == ".":
+            continue
+        if name == "..":
+            if not done:
+                raise Outside
+            done.pop()
+            continue
+        at = here / name
+        if at.is_symlink():
+            links += 1
+            if links > 40:
+                raise OSError
+            text = os.readlink(at)
+            todo = text.split("/") + todo
+            done = [] if text.startswith("/") else done
+        elif not os.path.lexists(at):
+            if ".." in todo:
+                raise FileNotFoundError
+            return None
+        else:
+            done.append(name)
+    return "/" + "/".join(done)
+
+
+@given(forest=FORESTS, path=TARGETS)
+def test_agrees_with_the_oracle(forest: dict[str, str], path: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory, "root")
+        root.mkdir()
+        build(root, forest)
+        try:
+            expected = oracle(root, path)
+        except (Outside, OSError) as refused:
+            with pytest.raises(DiscoveryError) as caught:
+                resolve(str(root), f"/{path}")
+            outside = f"path error: /{path} resolves outside of {root}"
+            assert (str(caught.value) == outside) == isinstance(refused, Outside)
+            return
+        assert resolve(str(root), f"/{path}") == expected
+
+
+@pytest.mark.parametrize("link", ["/", "/etc", "../../../../etc", "/proc/self/root", "loop"])
+def test_no_link_reaches_the_host(tmp_path: Path, link: str) -> None:
+    (tmp_path / "loop").symlink_to(link)
+    try:
+        found = resolve(str(tmp_path), "/loop/passwd")
+    except DiscoveryError as error:
+        assert "resolves outside of" in str(error) or "too many levels" in str(error)
+    else:
+        assert found is None
+
+
+def test_a_missing_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError) as caught:
+        resolve(str(tmp_path / "nowhere"), "/x")
+    assert str(caught.value) == f"path error: {tmp_path}/nowhere: no such file or directory"
+    assert caught.value.errno == 2
