@@ -29,8 +29,8 @@ SIM_PROGRAMS = {
 # These files run in containers: no flags from the environment (sanitizers), no start files and no
 # symbol versions of this machine's C library (see csrc/sim/stub_libc.c).
 SIM_FLAGS = (
-    "-std=gnu11 -D_GNU_SOURCE -O2 -g0 -fvisibility=hidden -fPIC -fno-stack-protector"
-    " -U_FORTIFY_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
+    "-std=gnu11 -D_GNU_SOURCE -O2 -g0 -fvisibility=hidden -fPIC"
+    " -fno-stack-protector -U_FORTIFY_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
     " -nostdlib -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs"
 ).split()
 

@@ -32,14 +32,12 @@ def plan(
     Without --rootfs and --pid, the container is taken to keep libraries in /usr/lib64.
     """
     import libnvc
-    from libnvc._render.text import plan_to_text
 
     found = libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
-    layout = libnvc.Layout()
-    if rootfs or pid:
-        directory = os.path.abspath(rootfs) if rootfs else ""
-        target = libnvc.Target(pid=pid or os.getpid(), rootfs=directory)
-        layout = libnvc.inspect_container(target)
+    if pid:
+        layout = libnvc.inspect_container(libnvc.Target(pid=pid, rootfs=rootfs or ""))
+    else:
+        layout = libnvc.inspect_rootfs(rootfs) if rootfs else libnvc.Layout()
     wanted = {"utility": utility, "compute": compute}
     request = libnvc.Request(
         devices=tuple(device or ()),
@@ -47,4 +45,4 @@ def plan(
         layout=layout,
     )
     made = libnvc.make_plan(found, request)
-    put(made.to_json() + "\n" if as_json else plan_to_text(made))
+    put(made.to_json() + "\n" if as_json else libnvc.plan_to_text(made))

@@ -19,6 +19,7 @@ from .container_common import (
     os_reason,
     start,
 )
+from .output import complain, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     log.info(f"setting libs directory to {layout.libs_dir}")
     request = libnvc.Request(
         devices=wish.devices,
-        capabilities=tuple(flag for flag in wish.flags if flag in libnvc.model.CAPABILITIES),
+        capabilities=tuple(flag for flag in wish.flags if flag in libnvc.CAPABILITIES),
         layout=layout,
         device_nodes="no-devbind" not in wish.flags,
         device_rules="no-cgroups" not in wish.flags,
@@ -172,9 +173,13 @@ def _apply(plan: Plan, target: Target, ldconfig: str, log: Log) -> None:
     from ._debuglog import log_operations
 
     try:
-        libnvc.apply(plan, target, ldconfig=ldconfig)
+        applied = libnvc.apply(plan, target, ldconfig=ldconfig)
     except libnvc.ApplyError as error:
         log_operations(log, target.rootfs, plan.operations[: error.operation or 0])
         log.warn(f"undone: {error}")
         raise
     log_operations(log, target.rootfs, plan.operations)
+    for warning in applied.warnings[len(plan.warnings) :]:
+        log.warn(warning)
+        # what discovery and planning missed is for the log; this is about the container at hand
+        complain(one_line(f"nvidia-container-cli: warning: {warning}") + "\n")

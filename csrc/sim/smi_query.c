@@ -81,7 +81,7 @@ static void print_header(const struct smi_field *const fields[], size_t count)
 		if (fields[i]->unit != NULL)
 			(void)printf(" [%s]", fields[i]->unit);
 	}
-	(void)putchar('\n');
+	(void)printf("\n");
 }
 
 static void print_row(const struct smi *smi, nvmlDevice_t gpu,
@@ -101,7 +101,7 @@ static void print_row(const struct smi *smi, nvmlDevice_t gpu,
 		else
 			(void)printf("%s", text);
 	}
-	(void)putchar('\n');
+	(void)printf("\n");
 }
 
 int smi_print_query(const struct smi *smi, const char *fields, const char *format)

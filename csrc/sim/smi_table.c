@@ -44,17 +44,17 @@ static const struct layout wide_layout = {
 static void repeat(char c, int count)
 {
 	while (count-- > 0)
-		(void)putchar(c);
+		(void)printf("%c", c);
 }
 
 /* A line across all columns, or with their joints. */
 static void rule(const struct layout *layout, char edge, char fill, char joint)
 {
-	(void)putchar(edge);
+	(void)printf("%c", edge);
 	repeat(fill, layout->left);
-	(void)putchar(joint);
+	(void)printf("%c", joint);
 	repeat(fill, OTHER_COLUMN);
-	(void)putchar(joint);
+	(void)printf("%c", joint);
 	repeat(fill, OTHER_COLUMN);
 	(void)printf("%c\n", edge);
 }
@@ -180,7 +180,7 @@ static void print_processes(const struct layout *layout)
 	int inside = layout->left + 2 * OTHER_COLUMN + 2;
 
 	repeat(' ', inside + 2);
-	(void)putchar('\n');
+	(void)printf("\n");
 	rule(layout, '+', '-', '-');
 	(void)printf("|%-*s|\n", inside, " Processes:");
 	(void)printf("|  GPU   GI   CI        PID   Type   %-*sGPU Memory |\n",

@@ -60,14 +60,27 @@ def test_class(
 
 
 def test_system_call() -> None:
-    err = make_error(lib.NVC_EPATH, step=b"open", path=b"/a\xff/b", sys_errno=errno.EACCES)
+    err = make_error(lib.NVC_EMOUNT, step=b"move_mount", path=b"/a\xff/b", sys_errno=errno.EACCES)
     err.op_index = 3
     with pytest.raises(errors.MountError) as caught:
         raise_error(err)
     error = caught.value
-    assert str(error) == "open failed: /a\udcff/b: permission denied"
-    assert (error.errno, error.path, error.step) == (errno.EACCES, "/a\udcff/b", "open")
+    assert str(error) == "move_mount failed: /a\udcff/b: permission denied"
+    assert (error.errno, error.path, error.step) == (errno.EACCES, "/a\udcff/b", "move_mount")
     assert error.operation == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sys_errno": errno.EACCES}, "path error: /a/b: permission denied"),
+        ({"msg": b"resolves outside of /a"}, "path error: /a/b resolves outside of /a"),
+    ],
+)
+def test_path(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(errors.DiscoveryError) as caught:
+        raise_error(make_error(lib.NVC_EPATH, step=b"open", path=b"/a/b", **fields), discovery=True)
+    assert str(caught.value) == message
 
 
 def test_message_with_path() -> None:

@@ -103,7 +103,7 @@ def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DiscoveryError) as caught:
         elf.read(str(path))
     assert type(caught.value) is DiscoveryError
-    assert str(caught.value) == f"open failed: {path}: no such file or directory"
+    assert str(caught.value) == f"path error: {path}: no such file or directory"
     assert caught.value.errno == errno.ENOENT
 
 
