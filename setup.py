@@ -3,7 +3,7 @@
 import os
 import platform
 import shlex
-from pathlib import Path
+from pathlib import Path  # noqa: TID253
 
 from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -29,16 +29,18 @@ SIM_PROGRAMS = {
 # These files run in containers: no flags from the environment (sanitizers), no start files and no
 # symbol versions of this machine's C library (see csrc/sim/stub_libc.c).
 SIM_FLAGS = (
-    "-std=gnu11 -D_GNU_SOURCE -O2 -g0 -fvisibility=hidden -fPIC"
-    " -fno-stack-protector -U_FORTIFY_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
-    " -nostdlib -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs"
-).split()
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fvisibility=hidden", "-fPIC"),
+    *("-fno-stack-protector", "-U_FORTIFY_SOURCE"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"),
+    *("-nostdlib", "-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs"),
+)
 
 
 class BuildExt(build_ext):
     """Build the C core, then the native parts of the simulated driver."""
 
     def run(self):
+        """Build both."""
         super().run()
         if platform.machine() in SIM_MACHINES:
             base = Path() if self.inplace else Path(self.build_lib)

@@ -1,59 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nvc sim`: make simulated drivers."""
+"""`nvc sim`: simulated drivers, for machines without a GPU."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import put
+from .output import complain, one_line, put
 
-app = typer.Typer(help="Simulate a driver: a directory that stands for a host with GPUs.")
+if TYPE_CHECKING:
+    from libnvc.sim import Profile
+
+app = typer.Typer(
+    help="Create simulated NVIDIA drivers, for machines without a GPU.", no_args_is_help=True
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("create")
+@app.command()
 def create(
-    directory: Annotated[str, typer.Argument(help="A new or empty directory: the driver root.")],
     *,
-    profile: Annotated[str, typer.Option(help="Which host; see 'nvc sim list'.")],
-    fault: Annotated[str, typer.Option(help="What shall be wrong with it.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    directory: Annotated[Path, typer.Argument(help="Where; missing or empty.")],
+    profile: Annotated[str, typer.Option(help="The host; `nvc sim list` shows them.")],
+    fault: Annotated[
+        str, typer.Option(help="nvml-hang, nvml-crash, nvml-crash-query or nvml-error=N.")
+    ] = "",
+    as_json: _Json = False,
 ) -> None:
-    """Make a simulated driver."""
+    """Create a simulated driver: a driver root for --root."""
     from libnvc import sim
 
     made = sim.create(profile, directory, fault=fault)
-    if as_json:
-        facts = {"root": made.root, "profile": profile, "warnings": list(made.warnings)}
-        put(json.dumps(facts, indent=2) + "\n")
-        return
-    put(f"{made.root}\n")
     for warning in made.warnings:
-        typer.echo(f"nvc: warning: {warning}", err=True)
+        complain(f"nvc: warning: {one_line(warning)}\n")
+    described = {
+        "root": made.root,
+        **_describe(made.profile),
+        "fault": made.fault,
+        "warnings": list(made.warnings),
+    }
+    put(_to_json(described) if as_json else f"{made.root}\n")
 
 
 @app.command("list")
-def list_profiles(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the profiles as JSON.")] = False,
-) -> None:
+def list_profiles(*, as_json: _Json = False) -> None:
     """List the hosts that can be simulated."""
     from libnvc import sim
 
-    rows = [
-        {
-            "profile": profile.name,
-            "driver": profile.driver,
-            "cuda": ".".join(map(str, profile.cuda)),
-            "gpus": len(profile.gpus),
-            "description": profile.description,
-        }
-        for profile in sim.profiles()
-    ]
     if as_json:
-        put(json.dumps(rows, indent=2) + "\n")
+        put(_to_json([_describe(profile) for profile in sim.profiles()]))
         return
-    for row in rows:
-        put("{profile:<10} driver {driver:<11} CUDA {cuda:<5} {description}\n".format(**row))
+    lines = [("PROFILE", "DRIVER", "CUDA", "HOST")]
+    lines += [(p.name, p.driver_version, p.cuda_version, p.title) for p in sim.profiles()]
+    put(
+        "".join(f"{name:<10} {driver:<11} {cuda:<5} {host}\n" for name, driver, cuda, host in lines)
+    )
+
+
+def _describe(profile: Profile) -> dict[str, object]:
+    return {
+        "profile": profile.name,
+        "title": profile.title,
+        "driver_version": profile.driver_version,
+        "cuda_version": profile.cuda_version,
+        "gpus": [{"uuid": gpu.uuid, "model": gpu.name} for gpu in profile.gpus],
+    }
+
+
+def _to_json(document: object) -> str:
+    import json
+
+    return json.dumps(document, indent=2) + "\n"

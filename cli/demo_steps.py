@@ -32,6 +32,9 @@ _PROFILE = "dgx-a100"
 _WANTED = 2
 _CAPABILITIES = ("utility", "compute")
 
+# What the driver's files are called, and the directory that may have to be covered for them.
+_DRIVER = re.compile(r"nvidia|/libcuda|^/proc/driver$")
+
 # Tells who runs, then becomes the command.
 _INTRODUCE = 'echo "$$ $(readlink /proc/self/ns/mnt)"; exec "$@"'
 
@@ -52,16 +55,19 @@ def tell(story: Story, directory: Path, why_not_runc: str) -> None:
     driver = _driver(story, directory)
     granted = tuple(str(gpu.index) for gpu in driver.gpus[:_WANTED])
     rootfs, client = _rootfs(story, directory)
+    container: Container
+    what: libnvc.Target | libnvc.Applied
     if why_not_runc:
-        container: Container = _run_by_hand(story, driver, granted, rootfs, why_not_runc)
+        container, what = _run_by_hand(story, driver, granted, rootfs, why_not_runc)
     else:
         container = _run_by_runc(story, directory, driver, granted, rootfs)
+        what = libnvc.Target(pid=container.pid)
     try:
         _look_inside(story, container, client, _visible(driver, granted, why_not_runc))
         if not why_not_runc:
             _try_another(story, container, driver, granted)
         _show_changes(story, container)
-        _detach(story, container)
+        _detach(story, container, what)
     finally:
         container.delete()
     _finish(story, before)
@@ -146,7 +152,7 @@ def _run_by_hand(
     granted: tuple[str, ...],
     rootfs: Path,
     why_not_runc: str,
-) -> NamespaceContainer:
+) -> tuple[NamespaceContainer, libnvc.Applied]:
     story.step("A container, in namespaces of the demo's own making")
     nodes = all(file.present for file in driver.control)
     story.say(
@@ -171,14 +177,14 @@ def _run_by_hand(
             device_nodes=nodes,
             device_rules=False,
         )
-        story.command("host", "python  # discover, make_plan, apply")
-        story.output(f"libnvc.apply(plan, Target(pid={container.pid}, rootfs={str(rootfs)!r}))")
-        libnvc.apply(libnvc.make_plan(driver, request), target)
+        story.command("host", "python  # libnvc.apply(libnvc.make_plan(driver, request), target)")
+        story.output(str(target))
+        applied = libnvc.apply(libnvc.make_plan(driver, request), target)
         container.start()
     except BaseException:
         container.delete()
         raise
-    return container
+    return container, applied
 
 
 def _visible(driver: libnvc.Inventory, granted: tuple[str, ...], why_not_runc: str) -> int:
@@ -231,8 +237,9 @@ def _try_another(
 def _show_changes(story: Story, container: Container) -> None:
     story.step("What was changed")
     story.say(
-        """Mounts in the container's namespace, read-only and private; links and an updated loader
-        cache in its root file system. `nvc plan` shows such a list before anything is done."""
+        """Mounts in the container's namespace: private, and read-only but for sockets and the tmpfs
+        that hides the host's /proc/driver/nvidia. Also links and an updated loader cache in the
+        root file system. `nvc plan` shows all this before anything is done."""
     )
     rows = [(",".join(_restrictions(mount)), mount.path) for mount in _driver_mounts(container)]
     width = max(len(options) for options, _ in rows)
@@ -243,10 +250,13 @@ def _show_changes(story: Story, container: Container) -> None:
         story.output("\n".join(rules))
 
 
-def _detach(story: Story, container: Container) -> None:
+def _detach(story: Story, container: Container, what: libnvc.Target | libnvc.Applied) -> None:
     story.step("Taking the GPUs away again, while the container runs")
-    story.command("host", f"nvc detach --pid {container.pid}")
-    libnvc.detach(libnvc.Target(pid=container.pid))
+    if isinstance(what, libnvc.Target):
+        story.command("host", f"nvc detach --pid {container.pid}")
+    else:
+        story.command("host", "python  # libnvc.detach(applied)")
+    libnvc.detach(what)
     _run(story, container, "nvidia-smi -L")
     left = [mount.path for mount in _driver_mounts(container)] + _device_rules(container)
     if left:
@@ -257,8 +267,11 @@ def _detach(story: Story, container: Container) -> None:
 def _finish(story: Story, before: tuple[Mount, ...]) -> None:
     if mounts() != before:
         raise libnvc.NvcError("the host's mount table has changed")
-    story.step("Done")
-    story.say("The container is gone, the host's mount table is as before, all files are removed.")
+    story.step("Cleaning up")
+    story.say(
+        """The container is gone, and the host's mount table is as it was before. Now the demo's
+        files are removed."""
+    )
 
 
 def _run(story: Story, container: Container, command: str) -> str:
@@ -274,7 +287,7 @@ def _run(story: Story, container: Container, command: str) -> str:
 
 
 def _driver_mounts(container: Container) -> list[Mount]:
-    return [mount for mount in mounts(container.pid) if re.search(r"nvidia|/libcuda", mount.path)]
+    return [mount for mount in mounts(container.pid) if _DRIVER.search(mount.path)]
 
 
 def _device_rules(container: Container) -> list[str]:
@@ -286,7 +299,7 @@ def _device_rules(container: Container) -> list[str]:
 
 
 def _restrictions(mount: Mount) -> list[str]:
-    return [o for o in mount.options if o in {"ro", "nosuid", "nodev", "noexec"}]
+    return [o for o in ("ro", "nosuid", "nodev", "noexec") if o in mount.options]
 
 
 def _named(indices: tuple[str, ...]) -> str:

@@ -91,7 +91,8 @@ def container(rootfs: str, *program: str) -> int:
 
     mount("proc", f"{rootfs}/proc", "proc", 0)
     mount("tmpfs", f"{rootfs}/dev", "tmpfs", 0)
-    input()  # "go"
+    if not sys.stdin.readline():  # "go", or the runtime gave up
+        return 1
     os.chdir(rootfs)
     check(libc.pivot_root(b".", b"."))
     check(libc.umount2(b".", MNT_DETACH))

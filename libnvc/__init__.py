@@ -66,34 +66,117 @@ if TYPE_CHECKING:
         WriteFile,
     )
 
-#: public name -> module that defines it
-_HOME = {
-    name: module
-    for module, names in {
-        "_api": "apply detach discover inspect_container inspect_rootfs make_plan plan_to_text",
-        "errors": "ApplyError ContainerError DiscoveryError DriverNotFoundError LoaderCacheError "
-        "MalformedFileError MountError NvcError ProbeError RequestError RollbackError "
-        "UnknownDeviceError UnsupportedKernelError",
-        "model": "Applied CAPABILITIES DeviceFile DriverFile Gpu Identity Inventory Layout "
-        "Library ProcFile Request Target",
-        "plan": "BindMount DeviceAccess DeviceNode Directory Env Group LoaderCache Operation "
-        "Plan Symlink Tmpfs WriteFile",
-    }.items()
-    for name in names.split()
-}
-
-__all__ = [  # noqa: PLE0604 - computed from the table above
-    *sorted(_HOME),
+__all__ = [
+    "CAPABILITIES",
+    "Applied",
+    "ApplyError",
+    "BindMount",
+    "ContainerError",
+    "DeviceAccess",
+    "DeviceFile",
+    "DeviceNode",
+    "Directory",
+    "DiscoveryError",
+    "DriverFile",
+    "DriverNotFoundError",
+    "Env",
+    "Gpu",
+    "Group",
+    "Identity",
+    "Inventory",
+    "Layout",
+    "Library",
+    "LoaderCache",
+    "LoaderCacheError",
+    "MalformedFileError",
+    "MountError",
+    "NvcError",
+    "Operation",
+    "Plan",
+    "ProbeError",
+    "ProcFile",
+    "Request",
+    "RequestError",
+    "RollbackError",
+    "Symlink",
+    "Target",
+    "Tmpfs",
+    "UnknownDeviceError",
+    "UnsupportedKernelError",
+    "WriteFile",
+    "apply",
+    "detach",
+    "discover",
+    "inspect_container",
+    "inspect_rootfs",
+    "make_plan",
+    "plan_to_text",
 ]
+
+#: module -> the public names that it defines
+_NAMES = {
+    "_api": (
+        "apply",
+        "detach",
+        "discover",
+        "inspect_container",
+        "inspect_rootfs",
+        "make_plan",
+        "plan_to_text",
+    ),
+    "errors": (
+        "ApplyError",
+        "ContainerError",
+        "DiscoveryError",
+        "DriverNotFoundError",
+        "LoaderCacheError",
+        "MalformedFileError",
+        "MountError",
+        "NvcError",
+        "ProbeError",
+        "RequestError",
+        "RollbackError",
+        "UnknownDeviceError",
+        "UnsupportedKernelError",
+    ),
+    "model": (
+        "CAPABILITIES",
+        "Applied",
+        "DeviceFile",
+        "DriverFile",
+        "Gpu",
+        "Identity",
+        "Inventory",
+        "Layout",
+        "Library",
+        "ProcFile",
+        "Request",
+        "Target",
+    ),
+    "plan": (
+        "BindMount",
+        "DeviceAccess",
+        "DeviceNode",
+        "Directory",
+        "Env",
+        "Group",
+        "LoaderCache",
+        "Operation",
+        "Plan",
+        "Symlink",
+        "Tmpfs",
+        "WriteFile",
+    ),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'libnvc' has no attribute {name!r}")
-    from importlib import import_module
-
-    value: object = getattr(import_module(f"libnvc.{home}"), name)
+    # `importlib` costs more than all that most callers load through here.
+    value: object = getattr(__import__(f"libnvc.{home}", fromlist=(name,)), name)
     globals()[name] = value
     return value
 

@@ -19,9 +19,7 @@ else:
 
 
 class _RecordType(type):
-    def __new__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]
-    ) -> type:
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
         own = tuple(namespace.get("__annotations__", ()))
         defaults: dict[str, Any] = {}
         inherited: tuple[str, ...] = ()

@@ -43,8 +43,9 @@ static nvmlReturn_t get_driver(const struct smi *smi, nvmlDevice_t gpu, char *te
 static nvmlReturn_t get_index(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
 {
 	unsigned int index = 0;
+	nvmlReturn_t result = smi->nvmlDeviceGetIndex(gpu, &index);
 
-	return put_uint(smi->nvmlDeviceGetIndex(gpu, &index), index, text, size);
+	return put_uint(result, index, text, size);
 }
 
 static nvmlReturn_t get_name(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
@@ -140,29 +141,33 @@ static nvmlReturn_t get_temperature(const struct smi *smi, nvmlDevice_t gpu, cha
 static nvmlReturn_t get_fan(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
 {
 	unsigned int percent = 0;
+	nvmlReturn_t result = smi->nvmlDeviceGetFanSpeed(gpu, &percent);
 
-	return put_uint(smi->nvmlDeviceGetFanSpeed(gpu, &percent), percent, text, size);
+	return put_uint(result, percent, text, size);
 }
 
 static nvmlReturn_t get_power(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
 {
 	unsigned int power = 0;
+	nvmlReturn_t result = smi->nvmlDeviceGetPowerUsage(gpu, &power);
 
-	return put_milli(smi->nvmlDeviceGetPowerUsage(gpu, &power), power, text, size);
+	return put_milli(result, power, text, size);
 }
 
 static nvmlReturn_t get_limit(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
 {
 	unsigned int limit = 0;
+	nvmlReturn_t result = smi->nvmlDeviceGetPowerManagementLimit(gpu, &limit);
 
-	return put_milli(smi->nvmlDeviceGetPowerManagementLimit(gpu, &limit), limit, text, size);
+	return put_milli(result, limit, text, size);
 }
 
 static nvmlReturn_t get_enforced(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)
 {
 	unsigned int limit = 0;
+	nvmlReturn_t result = smi->nvmlDeviceGetEnforcedPowerLimit(gpu, &limit);
 
-	return put_milli(smi->nvmlDeviceGetEnforcedPowerLimit(gpu, &limit), limit, text, size);
+	return put_milli(result, limit, text, size);
 }
 
 static nvmlReturn_t get_pstate(const struct smi *smi, nvmlDevice_t gpu, char *text, size_t size)

@@ -47,16 +47,16 @@ static void repeat(char c, int count)
 		(void)printf("%c", c);
 }
 
-/* A line across all columns, or with their joints. */
-static void rule(const struct layout *layout, char edge, char fill, char joint)
+/* A line across all columns, with `joint` between them. */
+static void rule(const struct layout *layout, char start, char fill, char joint, char end)
 {
-	(void)printf("%c", edge);
+	(void)printf("%c", start);
 	repeat(fill, layout->left);
 	(void)printf("%c", joint);
 	repeat(fill, OTHER_COLUMN);
 	(void)printf("%c", joint);
 	repeat(fill, OTHER_COLUMN);
-	(void)printf("%c\n", edge);
+	(void)printf("%c\n", end);
 }
 
 static void columns(const struct layout *layout, const char *left, const char *middle,
@@ -85,14 +85,14 @@ static void print_banner(const struct smi *smi, const struct layout *layout, con
 	(void)smi->nvmlSystemGetCudaDriverVersion_v2(&number);
 	(void)snprintf(cuda, sizeof cuda, "%d.%d", number / 1000, number % 1000 / 10);
 	own = strchr(nvml, '.'); /* "12.535.261.03": NVML's major number, then the driver's */
-	rule(layout, '+', '-', '-');
+	rule(layout, '+', '-', '-', '+');
 	(void)printf("| NVIDIA-SMI %-*sDriver Version: %-13sCUDA Version: %-9s|\n", layout->version,
 	             own == NULL ? driver : own + 1, driver, cuda);
-	rule(layout, '|', '-', '+');
+	rule(layout, '|', '-', '+', '+');
 	columns(layout, layout->title1, " Bus-Id        Disp.A ", " Volatile Uncorr. ECC ");
 	columns(layout, layout->title2, "         Memory-Usage ", " GPU-Util  Compute M. ");
 	columns(layout, "", "", "               MIG M. ");
-	rule(layout, '|', '=', '+');
+	rule(layout, '|', '=', '+', '|');
 }
 
 /* "Enabled" as "On", a value that is not there as it is. */
@@ -137,14 +137,16 @@ static void format_sensors(const struct smi *smi, const struct layout *layout, n
 {
 	char fan[16], temperature[16], pstate[16], usage[16], limit[16];
 	unsigned int drawn = 0, cap = 0;
+	nvmlReturn_t drawn_result = smi->nvmlDeviceGetPowerUsage(gpu, &drawn);
+	nvmlReturn_t cap_result = smi->nvmlDeviceGetPowerManagementLimit(gpu, &cap);
 
 	smi_value(smi, gpu, "fan.speed", fan, sizeof fan - 1);
 	if (fan[0] >= '0' && fan[0] <= '9')
 		memcpy(fan + strlen(fan), "%", sizeof "%");
 	smi_value(smi, gpu, "temperature.gpu", temperature, sizeof temperature);
 	smi_value(smi, gpu, "pstate", pstate, sizeof pstate);
-	format_power(smi->nvmlDeviceGetPowerUsage(gpu, &drawn), drawn, usage, sizeof usage);
-	format_power(smi->nvmlDeviceGetPowerManagementLimit(gpu, &cap), cap, limit, sizeof limit);
+	format_power(drawn_result, drawn, usage, sizeof usage);
+	format_power(cap_result, cap, limit, sizeof limit);
 	(void)snprintf(left, size, " %3s  %3sC  %4s%*s / %4s", fan, temperature, pstate,
 	               layout->power, usage, limit);
 }
@@ -172,7 +174,7 @@ static void print_gpu(const struct smi *smi, const struct layout *layout, nvmlDe
 	smi_value(smi, gpu, "mig.mode.current", mig, sizeof mig);
 	(void)snprintf(right, sizeof right, " %20s", mig);
 	columns(layout, "", "", right);
-	rule(layout, '+', '-', '+');
+	rule(layout, '+', '-', '+', '+');
 }
 
 static void print_processes(const struct layout *layout)
@@ -181,15 +183,15 @@ static void print_processes(const struct layout *layout)
 
 	repeat(' ', inside + 2);
 	(void)printf("\n");
-	rule(layout, '+', '-', '-');
+	rule(layout, '+', '-', '-', '+');
 	(void)printf("|%-*s|\n", inside, " Processes:");
 	(void)printf("|  GPU   GI   CI        PID   Type   %-*sGPU Memory |\n",
 	             layout->process_name + 10, "Process name");
 	(void)printf("|        ID   ID                     %-*sUsage      |\n",
 	             layout->process_name + 10, "");
-	rule(layout, '|', '=', '=');
+	rule(layout, '|', '=', '=', '|');
 	(void)printf("|%-*s|\n", inside, "  No running processes found");
-	rule(layout, '+', '-', '-');
+	rule(layout, '+', '-', '-', '+');
 }
 
 int smi_print_table(const struct smi *smi)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 
+from .._native import flat
 from .._native.apply import apply_flat, detach_journal
 from ..errors import ContainerError, MalformedFileError, NvcError, RollbackError
 from ..model import Applied
-from . import flat, journal
+from . import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
 
     Args:
         what: what `apply` returned; or a container, for everything any process applied to it.
-        ldconfig, timeout: as for `apply`.
+        ldconfig: the host's ldconfig, "" for /sbin/ldconfig.
+        timeout: seconds, for everything.
 
     Raises:
         ContainerError: the process is gone (its namespaces are, too), or nothing was applied.

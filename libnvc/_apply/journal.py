@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from .._native.apply import start_time
 from ..errors import ContainerError, NvcError
@@ -60,8 +59,14 @@ def find(pid: int) -> list[str]:
 
 def remove(path: str) -> None:
     """Remove a journal; that it is gone already is fine."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    _unlink(path)
+
+
+def _unlink(name: str, directory: int | None = None) -> None:
+    try:  # noqa: SIM105 - contextlib costs more than all of this module
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
 
 
 def _open_directory() -> int:
@@ -102,8 +107,7 @@ def _prune(directory: int) -> list[str]:
         if alive[pid] == started or not pid:
             kept.append(name)
             continue
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
+        _unlink(name, directory)
     return kept
 
 

@@ -34,8 +34,9 @@ def apply_flat(
     """Apply a flat plan to a container, all or nothing; return the warnings.
 
     Args:
-        flat: what `libnvc._apply.flat.encode` returns.
-        pid, rootfs: the container, as in `libnvc.model.Target`.
+        flat: what `libnvc._native.flat.encode` returns.
+        pid: a process of the container.
+        rootfs: its root, as in `libnvc.model.Target`.
         ldconfig: path of ldconfig on the host, "" for the default.
         timeout: seconds, for everything.
         journal_fd: an empty file that becomes the journal, or -1.
@@ -73,7 +74,7 @@ def detach_journal(journal_fd: int, *, ldconfig: str, timeout: float) -> None:
     err = ffi.new("struct nvc_error *")
     ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
     if lib.nvc_detach(journal_fd, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
-        if report.left.code == lib.NVC_OK or report.left.code == lib.NVC_ENAMESPACE:
+        if report.left.code in (lib.NVC_OK, lib.NVC_ENAMESPACE):
             raise_error(err)
         _fail(err, report)
 

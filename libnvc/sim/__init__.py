@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated NVIDIA driver: a directory that stands for a host with GPUs.
+"""Simulated NVIDIA drivers: develop, test and try libnvc without a GPU.
 
-Its NVML and CUDA libraries really run, and believe nothing but what the kernel says of a device
-node: a GPU counts if `/dev/nvidiaN` is there with the right number and opening it gives ENXIO
-(allowed, but no hardware). See docs/simulated-driver.md.
+`create` writes the root file system of a host with a driver: libraries, programs, firmware,
+`/proc/driver/nvidia`, device nodes, loader cache. Its NVML, CUDA and nvidia-smi work, and they
+count a GPU only if its device node is there and may be opened. docs/simulated-driver.md says what
+is real about it and what is not.
 """
 
 from __future__ import annotations
 
-from .blob import FAULTS
 from .create import Simulation, create, cuda_client
-from .profiles import Profile, SimulatedGpu, profiles
+from .faults import FAULTS
+from .profiles import Profile, SimGpu, profiles
 
 __all__ = [
     "FAULTS",
     "Profile",
-    "SimulatedGpu",
+    "SimGpu",
     "Simulation",
     "create",
     "cuda_client",

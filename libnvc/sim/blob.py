@@ -1,86 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put a simulated host into a copy of a simulated library (layout: csrc/sim/sim_config.h)."""
+"""Put a host into a copy of a simulated library.
+
+The layout is that of `struct sim_config` and `struct sim_gpu` in csrc/sim/sim_config.h.
+"""
 
 from __future__ import annotations
 
 import struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .profiles import Profile, SimulatedGpu
+from .profiles import Profile, SimGpu
 
-MAGIC = b"NVC-SIM-HOST-1".ljust(16, b"\0")
+MAGIC = b"NVC-SIM-HOST-1\0\0"
 VERSION = 1
 MAX_GPUS = 16
-UVM_MAJOR = 510
-_GPU = struct.Struct("=3Q16I96s48s32s")
-_HEAD = struct.Struct("=16s8I80s80s")
-SIZE = _HEAD.size + MAX_GPUS * _GPU.size
+HEAD = struct.Struct("=16s8I80s80s")
+GPU = struct.Struct("=3Q16I96s48s32s")
+SIZE = HEAD.size + MAX_GPUS * GPU.size
 
-#: what `create(fault=…)` takes: name -> (number, NVML return code)
-FAULTS = {
-    "nvml-hang": (1, 0),
-    "nvml-crash": (2, 0),
-    "nvml-crash-query": (3, 0),
-    "nvml-not-loaded": (4, 9),
-}
+_MIB = 1024 * 1024
 
 
-def embed(library: bytes, profile: Profile, fault: str) -> bytes:
-    """Return a library with its record replaced by the profile's.
+def patch(library: bytes, profile: Profile, fault: tuple[int, int], uvm_major: int) -> bytes:
+    """Return the library with its record overwritten.
 
     Raises:
-        ValueError: not a simulated library of this version.
+        ValueError: it has no such record, or more than one.
     """
-    at = library.find(MAGIC + struct.pack("=2I", VERSION, SIZE))
-    if at < 0 or at + SIZE > len(library):
-        raise ValueError("not a simulated library of this version")
-    return library[:at] + pack(profile, fault) + library[at + SIZE :]
+    start = HEAD.pack(MAGIC, VERSION, SIZE, *[0] * 6, b"", b"")
+    place = library.find(start)
+    if place < 0 or library.count(MAGIC) != 1:
+        raise ValueError("not a simulated library, or built from other sources")
+    return library[:place] + _pack(profile, fault, uvm_major) + library[place + SIZE :]
 
 
-def pack(profile: Profile, fault: str) -> bytes:
-    """Return the record of a host."""
-    major, minor = profile.cuda
-    number, code = FAULTS[fault] if fault else (0, 0)
-    head = _HEAD.pack(
+def _pack(profile: Profile, fault: tuple[int, int], uvm_major: int) -> bytes:
+    cuda_major, cuda_minor = (int(part) for part in profile.cuda_version.split("."))
+    head = HEAD.pack(
         MAGIC,
         VERSION,
         SIZE,
-        number,
-        code,
-        major * 1000 + minor * 10,
-        UVM_MAJOR,
+        *fault,
+        cuda_major * 1000 + cuda_minor * 10,
+        uvm_major,
         len(profile.gpus),
         0,
-        profile.driver.encode(),
-        f"{major}.{profile.driver}".encode(),
+        profile.driver_version.encode("ascii"),
+        f"{cuda_major}.{profile.driver_version}".encode("ascii"),
     )
     gpus = b"".join(_pack_gpu(gpu) for gpu in profile.gpus)
     return (head + gpus).ljust(SIZE, b"\0")
 
 
-def _pack_gpu(gpu: SimulatedGpu) -> bytes:
-    reserved = gpu.memory // 80 if gpu.ecc else gpu.memory // 64
-    return _GPU.pack(
-        gpu.memory,
-        reserved,
-        0,
-        0,
-        gpu.bus,
-        0,
+def _pack_gpu(gpu: SimGpu) -> bytes:
+    return GPU.pack(
+        gpu.memory_mib * _MIB,
+        gpu.reserved_mib * _MIB,
+        gpu.used_mib * _MIB,
+        *gpu.pci,
         gpu.pci_id,
         gpu.pci_subsystem,
         gpu.minor,
         gpu.brand,
         *gpu.compute,
         gpu.mig_devices,
-        1 if gpu.ecc else 0,
-        1 if gpu.ecc else 0,
+        gpu.persistence,
+        gpu.ecc,
         gpu.temperature,
-        gpu.power,
-        gpu.power_limit,
+        gpu.power_mw,
+        gpu.power_limit_mw,
         gpu.performance,
-        gpu.name.encode(),
-        gpu.uuid.encode(),
-        gpu.vbios.encode(),
+        gpu.name.encode("ascii"),
+        gpu.uuid.encode("ascii"),
+        gpu.vbios.encode("ascii"),
     )

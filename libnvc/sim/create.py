@@ -1,283 +1,180 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build the tree of a simulated driver, in Debian's layout."""
+"""Create a simulated driver."""
 
 from __future__ import annotations
 
+import json
 import os
-import platform
 import shutil
-import socket
-import stat
+from errno import ENOENT, ENOTDIR, ENOTEMPTY
 from pathlib import Path
 
 from .._record import Record
 from ..errors import NvcError, RequestError
-from . import tables
-from .blob import FAULTS, UVM_MAJOR, embed
-from .elf import write_library
-from .ldcache import write_cache
-from .profiles import PROFILES
+from .driver import MARKER, write_driver
+from .faults import parse_fault
+from .kernel import nodes
+from .machine import this_machine
+from .profiles import Profile, profiles
+from .tree import Tree
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .profiles import Profile, SimulatedGpu
-
-_NATIVE = Path(__file__).parent / "_native_files"
-_MAJOR = 195
-_LIBRARY_DIRECTORIES = {
-    "x86_64": "usr/lib/x86_64-linux-gnu",
-    "aarch64": "usr/lib/aarch64-linux-gnu",
-    "ppc64le": "usr/lib/powerpc64le-linux-gnu",
-}
+_NATIVE_DIRECTORY = Path(__file__).with_name("_native_files")
+# The NVML probe enters it as an unprivileged user.
+_ROOT_MODE = 0o755
+_NATIVE_FILES = ("libnvidia-ml.so", "libcuda.so", "nvidia-smi", "idle")
 
 
 class Simulation(Record):
-    """A simulated driver that was made.
+    """A simulated driver that was created.
 
     Attributes:
-        root: the driver root: absolute.
-        profile: the host that it simulates.
-        warnings: what could not be made, one line each.
+        root: its root directory, absolute: the driver root for `discover`, `--root=`.
+        profile: the host.
+        fault: what is wrong with it, or "".
+        warnings: one line each: what it lacks here.
     """
 
     root: str
     profile: Profile
+    fault: str = ""
     warnings: tuple[str, ...] = ()
 
 
 def create(profile: str, directory: str | os.PathLike[str], *, fault: str = "") -> Simulation:
-    """Build a simulated driver in a directory that is new or empty.
+    """Create the root file system of a host with a simulated driver.
 
-    Device nodes need root; without, there are none, and the simulated libraries see no GPU.
+    Device nodes are made if this process may (CAP_MKNOD); else the result has a warning and the
+    simulated NVML finds no driver. All else needs no privilege. What is written is the same every
+    time, times apart. On failure nothing is left.
 
     Args:
         profile: name of one of `profiles()`.
-        directory: the driver root to be.
-        fault: one of `FAULTS`, or "" for a driver that works.
+        directory: where; made if missing, else it must be empty. It becomes readable for all, as
+            root directories are.
+        fault: one of `FAULTS`, or "".
 
     Raises:
-        RequestError: an unknown profile or fault, or a directory that is not empty.
-        NvcError: the directory cannot be written; what was made is removed again.
+        RequestError: unknown profile or fault, the directory is not empty, or the machine is one
+            that simulated drivers do not exist for.
+        NvcError: the directory cannot be written.
     """
     chosen = _find_profile(profile)
-    if fault and fault not in FAULTS:
-        raise RequestError(f"{fault}: unknown fault: choose one of {', '.join(FAULTS)}")
-    root = Path(os.path.abspath(directory))
-    existed = _claim(root)
+    number = parse_fault(fault)
+    machine = this_machine()
+    native = {name: _read_native(name) for name in _NATIVE_FILES}
+    root = os.path.abspath(directory)
     try:
-        warnings = _Builder(root, chosen, fault).build()
+        was_there = _claim(root)
     except OSError as error:
-        _remove(root, existed)
-        raise NvcError(
-            f"{error.filename or root}: {(error.strerror or str(error)).lower()}",
-            errno=error.errno or 0,
-            path=str(error.filename or root),
-        ) from error
+        raise _cannot_create(root, error) from error
+    try:
+        tree = Tree(root)
+        write_driver(tree, chosen, machine, native, number)
+        tree.file(MARKER, _marker(chosen, fault))
+        warnings = _make_nodes(tree, chosen)
+    except OSError as error:
+        _discard(root, keep=was_there)
+        raise _cannot_create(root, error) from error
     except BaseException:
-        _remove(root, existed)
+        _discard(root, keep=was_there)
         raise
-    return Simulation(root=str(root), profile=chosen, warnings=tuple(warnings))
+    return Simulation(root=root, profile=chosen, fault=fault, warnings=warnings)
 
 
 def cuda_client() -> Path:
-    """Return a small program that lists GPUs by CUDA's driver API; it needs a glibc to run."""
-    return _NATIVE / "cuda-probe"
+    """Return a program that prints the GPUs that CUDA's driver API finds, one a line.
+
+    It can be copied into a container; it needs a C library and `libcuda.so.1` there.
+
+    Raises:
+        NvcError: it is not part of this installation.
+    """
+    return _native_path("cuda-probe")
 
 
 def _find_profile(name: str) -> Profile:
-    for profile in PROFILES:
+    for profile in profiles():
         if profile.name == name:
             return profile
-    known = ", ".join(profile.name for profile in PROFILES)
-    raise RequestError(f"{name}: unknown profile: choose one of {known}")
+    known = ", ".join(profile.name for profile in profiles())
+    raise RequestError(f"{name}: unknown profile; known: {known}")
 
 
-def _claim(root: Path) -> bool:
-    """Make the directory; tell whether it was there (and empty)."""
-    try:
-        root.mkdir(parents=True)
-    except FileExistsError:
-        pass
-    except OSError as error:
+def _native_path(name: str) -> Path:
+    path = _NATIVE_DIRECTORY / name
+    if not path.is_file():
         raise NvcError(
-            f"{root}: {(error.strerror or '').lower()}", errno=error.errno or 0, path=str(root)
-        ) from error
-    else:
-        root.chmod(0o755)
-        return False
-    try:
-        if not any(root.iterdir()):
-            return True
-    except OSError as error:
-        raise RequestError(f"{root}: {(error.strerror or '').lower()}", path=str(root)) from error
-    raise RequestError(f"{root}: not empty: name a new directory", path=str(root))
-
-
-def _remove(root: Path, existed: bool) -> None:
-    for entry in root.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    if not existed:
-        root.rmdir()
-
-
-class _Builder:
-    """Writes one tree. Modes do not depend on the caller's umask."""
-
-    def __init__(self, root: Path, profile: Profile, fault: str) -> None:
-        self.root = root
-        self.profile = profile
-        self.fault = fault
-        self.machine = platform.machine()
-        if self.machine not in _LIBRARY_DIRECTORIES:
-            raise RequestError(f"{self.machine}: no simulated driver for this machine")
-        self.libraries = _LIBRARY_DIRECTORIES[self.machine]
-        self.warnings: list[str] = []
-
-    def build(self) -> list[str]:
-        self.directories()
-        self.library_files()
-        self.programs()
-        self.configuration()
-        self.proc()
-        self.pci()
-        self.sockets()
-        self.device_nodes()
-        return self.warnings
-
-    def directory(self, path: str) -> Path:
-        at = self.root
-        for name in Path(path).parts:
-            at /= name
-            if not at.exists():
-                at.mkdir()
-                at.chmod(0o755)
-        return at
-
-    def file(self, path: str, content: bytes | str, mode: int = 0o644) -> None:
-        self.directory(str(Path(path).parent))
-        at = self.root / path
-        at.write_bytes(content.encode() if isinstance(content, str) else content)
-        at.chmod(mode)
-
-    def link(self, path: str, target: str) -> None:
-        (self.root / path).symlink_to(target)
-
-    def directories(self) -> None:
-        for path in ("usr/bin", "usr/sbin", self.libraries, "dev", "run", "var", "tmp", "sys"):
-            self.directory(path)
-        for name in ("bin", "sbin", "lib"):
-            self.link(name, f"usr/{name}")
-        self.link("var/run", "/run")
-        (self.root / "tmp").chmod(0o1777)
-
-    def library_files(self) -> None:
-        version = self.profile.driver
-        absent = set(tables.SOME_RELEASES) - set(self.profile.only)
-        names = [name for name in tables.LIBRARIES if name not in absent]
-        entries = []
-        for name in names:
-            soname, file = self.soname(name), f"{name}.{version}"
-            self.file(f"{self.libraries}/{file}", self.library(name), 0o755)
-            if soname != file:
-                self.link(f"{self.libraries}/{soname}", file)
-            if name in tables.DEVELOPMENT_LINKS:
-                self.link(f"{self.libraries}/{name}", soname)
-                entries.append((name, f"/{self.libraries}/{name}"))
-            entries.append((soname, f"/{self.libraries}/{soname}"))
-        vdpau = write_library("libvdpau_nvidia.so.1", machine=self.machine)
-        self.file(f"{self.libraries}/vdpau/libvdpau_nvidia.so.{version}", vdpau, 0o755)
-        self.link(f"{self.libraries}/vdpau/libvdpau_nvidia.so.1", f"libvdpau_nvidia.so.{version}")
-        self.file("etc/ld.so.cache", write_cache(entries, machine=self.machine))
-
-    def soname(self, name: str) -> str:
-        return f"{name}.{tables.LIBRARIES[name].replace('V', self.profile.driver)}"
-
-    def library(self, name: str) -> bytes:
-        working = _NATIVE / name
-        if working.exists():
-            return embed(working.read_bytes(), self.profile, self.fault)
-        return write_library(
-            self.soname(name),
-            machine=self.machine,
-            needed=tuple(self.soname(other) for other in tables.NEEDED.get(name, ())),
-            abi=tables.ABI.get(name, (2, 0, 0)),
+            f"{path}: missing; build and install libnvc again", errno=ENOENT, path=str(path)
         )
-
-    def programs(self) -> None:
-        self.file("usr/bin/nvidia-smi", (_NATIVE / "nvidia-smi").read_bytes(), 0o755)
-        idle = (_NATIVE / "idle").read_bytes()
-        for name in tables.PROGRAMS:
-            self.file(f"usr/bin/{name}", idle, 0o755)
-
-    def configuration(self) -> None:
-        version = self.profile.driver
-        for path, content in tables.FILES.items():
-            self.file(path, content)
-        self.file(f"etc/ld.so.conf.d/{self.machine}-linux-gnu.conf", f"/{self.libraries}\n")
-        rules = f"usr/share/nvidia/nvidia-application-profiles-{version}-rc"
-        self.file(rules, '{"rules": [], "profiles": []}\n')
-        for name in self.profile.firmware:
-            self.file(f"usr/lib/firmware/nvidia/{version}/{name}", f"simulated {name}\n" * 64)
-
-    def proc(self) -> None:
-        driver = "proc/driver/nvidia"
-        version = tables.VERSION.format(machine=self.machine, driver=self.profile.driver)
-        self.file(f"{driver}/version", version, 0o444)
-        self.file(f"{driver}/params", tables.PARAMS, 0o444)
-        self.file(f"{driver}/registry", 'Binary: ""\n')
-        self.file("proc/devices", tables.DEVICES, 0o444)
-        for index, gpu in enumerate(self.profile.gpus):
-            place = f"{driver}/gpus/0000:{gpu.bus:02x}:00.0"
-            facts = {name: getattr(gpu, name) for name in ("name", "uuid", "vbios", "bus", "minor")}
-            information = tables.INFORMATION.format(**facts, irq=40 + index)
-            self.file(f"{place}/information", information, 0o444)
-            self.file(f"{place}/power", tables.POWER, 0o444)
-            self.file(f"{place}/registry", 'Binary: ""\n')
-
-    def pci(self) -> None:
-        for gpu in self.profile.gpus:
-            place = f"sys/bus/pci/devices/0000:{gpu.bus:02x}:00.0"
-            self.file(f"{place}/vendor", f"0x{gpu.pci_id & 0xFFFF:04x}\n", 0o444)
-            self.file(f"{place}/device", f"0x{gpu.pci_id >> 16:04x}\n", 0o444)
-            self.file(f"{place}/class", "0x030200\n", 0o444)
-            self.file(f"{place}/config", _config_space(gpu))
-
-    def sockets(self) -> None:
-        for name in self.profile.sockets:
-            at = self.directory(f"run/{name}")
-            # A socket's address is short: bind it relative to its directory.
-            with socket.socket(socket.AF_UNIX) as listener:
-                handle = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    listener.bind(f"/proc/self/fd/{handle}/socket")
-                finally:
-                    os.close(handle)
-            (at / "socket").chmod(0o666)
-
-    def device_nodes(self) -> None:
-        nodes = {"nvidiactl": (_MAJOR, 255), "nvidia-modeset": (_MAJOR, 254)}
-        nodes |= {"nvidia-uvm": (UVM_MAJOR, 0), "nvidia-uvm-tools": (UVM_MAJOR, 1)}
-        nodes |= {f"nvidia{gpu.minor}": (_MAJOR, gpu.minor) for gpu in self.profile.gpus}
-        for name, number in nodes.items():
-            at = self.root / "dev" / name
-            try:
-                os.mknod(at, stat.S_IFCHR | 0o666, os.makedev(*number))
-            except PermissionError:
-                self.warnings.append(
-                    f"{self.root}/dev: no device nodes, since making them needs root: "
-                    "the simulated libraries will see no GPU"
-                )
-                return
-            at.chmod(0o666)
+    return path
 
 
-def _config_space(gpu: SimulatedGpu) -> bytes:
-    """Return the standard header: vendor, device, class (3D controller), subsystem."""
-    space = bytearray(256)
-    space[0:4] = gpu.pci_id.to_bytes(2 + 2, "little")
-    space[8:12] = bytes((0xA1, 0x00, 0x02, 0x03))
-    space[44:48] = gpu.pci_subsystem.to_bytes(4, "little")
-    return bytes(space)
+def _read_native(name: str) -> bytes:
+    return _native_path(name).read_bytes()
+
+
+def _claim(root: str) -> bool:
+    """Make the directory or check that it is empty; return whether it was there.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    if not os.path.lexists(root):
+        os.makedirs(root)
+        os.chmod(root, _ROOT_MODE)
+        return False
+    if not os.path.isdir(root):
+        raise RequestError(f"{root}: not a directory", errno=ENOTDIR, path=root)
+    if os.path.lexists(root + MARKER):
+        raise RequestError(
+            f"{root}: already holds a simulated driver; remove it or name another directory",
+            errno=ENOTEMPTY,
+            path=root,
+        )
+    if os.listdir(root):
+        raise RequestError(f"{root}: directory is not empty", errno=ENOTEMPTY, path=root)
+    os.chmod(root, _ROOT_MODE)
+    return True
+
+
+def _make_nodes(tree: Tree, profile: Profile) -> tuple[str, ...]:
+    tree.directory("/dev")
+    try:
+        for name, major, minor in nodes(profile):
+            tree.device(f"/dev/{name}", major, minor)
+    except PermissionError:
+        return (
+            f"{tree.root}/dev: no device nodes: making them needs root (CAP_MKNOD); "
+            "the simulated NVML and CUDA will find no driver",
+        )
+    if os.statvfs(tree.root).f_flag & os.ST_NODEV:
+        return (
+            f"{tree.root}: on a file system mounted nodev: its device nodes cannot be opened, "
+            "the simulated NVML and CUDA will be denied them",
+        )
+    return ()
+
+
+def _marker(profile: Profile, fault: str) -> bytes:
+    return json.dumps({"profile": profile.name, "fault": fault}).encode("ascii") + b"\n"
+
+
+def _cannot_create(root: str, error: OSError) -> NvcError:
+    return NvcError(
+        f"{error.filename or root}: cannot create the simulated driver: {error.strerror}",
+        errno=error.errno or 0,
+        path=str(error.filename or root),
+        step="create",
+    )
+
+
+def _discard(root: str, *, keep: bool) -> None:
+    """Remove what was written, as far as possible: the failure that led here is what counts."""
+    if not keep:
+        shutil.rmtree(root, ignore_errors=True)
+        return
+    for entry in os.scandir(root):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)

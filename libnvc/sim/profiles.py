@@ -1,143 +1,156 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts that can be simulated, as plain data.
-
-Model names, identifiers and sizes are those of the real boards; the UUIDs are made up.
-"""
+"""The hosts that can be simulated: plain data."""
 
 from __future__ import annotations
 
 from .._record import Record
 
+#: NVML's numbers for brands.
+BRAND_GEFORCE = 5
+BRAND_NVIDIA = 14
 
-class SimulatedGpu(Record):
-    """One board.
+
+class SimGpu(Record):
+    """A GPU of a simulated host, idle.
 
     Attributes:
-        name: as NVML reports it.
-        uuid: "GPU-…".
-        bus: its PCI bus; domain and device are 0.
         minor: the N of /dev/nvidiaN.
-        brand: number of NVML's brand.
-        compute: compute capability.
-        memory: bytes.
-        pci_id, pci_subsystem: device << 16 | vendor.
-        mig_devices: how many MIG devices it can have, 0 without MIG.
-        ecc: whether it has ECC memory.
+        pci: PCI domain, bus and device.
+        brand: NVML's number.
+        pci_id, pci_subsystem: device and vendor, `device << 16 | vendor`.
+        compute: CUDA compute capability.
+        memory_mib, reserved_mib, used_mib: total, the driver's own part, in use besides.
+        mig_devices: how many MIG devices it can have; 0: no MIG. MIG is off.
+        ecc: whether it has ECC memory; then it is on.
         temperature: degrees Celsius.
-        power, power_limit: milliwatts, 0 where the board does not tell.
-        performance: P-state.
-        vbios: version.
+        power_mw, power_limit_mw: milliwatts; 0: the board does not tell.
+        performance: performance state, 0 to 15.
+        irq: as the information file shows it.
     """
 
-    name: str
-    uuid: str
-    bus: int
     minor: int
+    uuid: str
+    pci: tuple[int, int, int]
+    name: str
     brand: int
-    compute: tuple[int, int]
-    memory: int
     pci_id: int
     pci_subsystem: int
-    mig_devices: int
-    ecc: bool
-    temperature: int
-    power: int
-    power_limit: int
-    performance: int
+    compute: tuple[int, int]
+    memory_mib: int
+    reserved_mib: int
+    used_mib: int
     vbios: str
+    irq: int
+    temperature: int
+    performance: int
+    mig_devices: int = 0
+    persistence: bool = False
+    ecc: bool = False
+    power_mw: int = 0
+    power_limit_mw: int = 0
 
 
 class Profile(Record):
-    """One host.
+    """A host.
 
     Attributes:
-        name: what `nvc sim create --profile` takes.
-        description: one line.
-        driver: version of the driver.
-        cuda: version of CUDA that it supports.
+        name: what `create` takes.
+        title: a few words for people.
+        driver_version: "535.261.03".
+        built: when the kernel module was built, as the version file says.
+        cuda_version: "12.2".
+        firmware: files in /lib/firmware/nvidia/<driver version>.
+        daemons: those whose sockets are in /run.
         gpus: by PCI address.
-        firmware: names of the GSP firmware files.
-        sockets: of the driver's daemons, below /run.
-        only: libraries of `tables.LIBRARIES` marked for certain releases that this one has.
     """
 
     name: str
-    description: str
-    driver: str
-    cuda: tuple[int, int]
-    gpus: tuple[SimulatedGpu, ...]
+    title: str
+    driver_version: str
+    built: str
+    cuda_version: str
     firmware: tuple[str, ...]
-    sockets: tuple[str, ...]
-    only: tuple[str, ...]
+    daemons: tuple[str, ...]
+    gpus: tuple[SimGpu, ...]
 
 
-_DGX_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
-
-
-def _a100(index: int, bus: int) -> SimulatedGpu:
-    return SimulatedGpu(
-        name="NVIDIA A100-SXM4-40GB",
-        uuid=f"GPU-4404041a-04cf-1ccf-9e70-f139a9b1e2{0x3C + index:02x}",
-        bus=bus,
-        minor=index,
-        brand=14,
-        compute=(8, 0),
-        memory=40 << 30,
-        pci_id=0x20B0_10DE,
-        pci_subsystem=0x134F_10DE,
-        mig_devices=7,
-        ecc=True,
-        temperature=30 + index % 4,
-        power=52_000 + 700 * index,
-        power_limit=400_000,
-        performance=0,
-        vbios="92.00.45.00.03",
-    )
-
-
-_MX150 = SimulatedGpu(
-    name="NVIDIA GeForce MX150",
-    uuid="GPU-5c2e2d8f-7a37-3f14-8e0b-1d0c6f6a9b52",
-    bus=0x01,
+_MX150 = SimGpu(
     minor=0,
-    brand=5,
+    uuid="GPU-5c2e2d8f-7a37-3f14-8e0b-1d0c6f6a9b52",
+    pci=(0, 0x01, 0),
+    name="NVIDIA GeForce MX150",
+    brand=BRAND_GEFORCE,
+    pci_id=0x1D1010DE,
+    pci_subsystem=0x39F917AA,
     compute=(6, 1),
-    memory=2 << 30,
-    pci_id=0x1D10_10DE,
-    pci_subsystem=0x39E8_17AA,
-    mig_devices=0,
-    ecc=False,
-    temperature=43,
-    power=0,
-    power_limit=0,
+    memory_mib=2048,
+    reserved_mib=46,
+    used_mib=4,
+    vbios="86.08.1b.00.23",
+    irq=131,
+    temperature=45,
     performance=8,
-    vbios="86.08.1C.00.1A",
 )
 
-PROFILES = (
+_A100 = SimGpu(
+    minor=0,
+    uuid="",
+    pci=(0, 0, 0),
+    name="NVIDIA A100-SXM4-40GB",
+    brand=BRAND_NVIDIA,
+    pci_id=0x20B010DE,
+    pci_subsystem=0x134F10DE,
+    compute=(8, 0),
+    memory_mib=40960,
+    reserved_mib=569,
+    used_mib=4,
+    vbios="92.00.45.00.03",
+    irq=0,
+    temperature=28,
+    performance=0,
+    mig_devices=7,
+    persistence=True,
+    ecc=True,
+    power_mw=52310,
+    power_limit_mw=400000,
+)
+
+_DGX_A100_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
+
+_PROFILES = (
     Profile(
         name="mx150",
-        description="a laptop with one GeForce MX150",
-        driver="515.86.01",
-        cuda=(11, 7),
-        gpus=(_MX150,),
+        title="laptop, 1 GeForce MX150",
+        driver_version="515.86.01",
+        built="Wed Oct 26 09:12:38 UTC 2022",
+        cuda_version="11.7",
         firmware=("gsp.bin",),
-        sockets=("nvidia-persistenced",),
-        only=("libnvidia-compiler.so",),
+        daemons=("nvidia-persistenced",),
+        gpus=(_MX150,),
     ),
     Profile(
         name="dgx-a100",
-        description="a server with eight A100, without MIG devices",
-        driver="535.261.03",
-        cuda=(12, 2),
-        gpus=tuple(_a100(index, bus) for index, bus in enumerate(_DGX_BUSES)),
+        title="server, 8 A100-SXM4-40GB",
+        driver_version="535.261.03",
+        built="Tue Jun 24 22:54:10 UTC 2025",
+        cuda_version="12.2",
         firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
-        sockets=("nvidia-persistenced", "nvidia-fabricmanager"),
-        only=("libnvidia-pkcs11-openssl3.so",),
+        daemons=("nvidia-persistenced", "nvidia-fabricmanager"),
+        gpus=tuple(
+            _A100.replace(
+                minor=index,
+                uuid=f"GPU-4404041a-04cf-1ccf-9e70-f139a9b1e2{0x3C + index:02x}",
+                pci=(0, bus, 0),
+                irq=271 + 4 * index,
+                temperature=28 + index % 4,
+                power_mw=52310 + 731 * index,
+            )
+            for index, bus in enumerate(_DGX_A100_BUSES)
+        ),
     ),
 )
 
 
 def profiles() -> tuple[Profile, ...]:
-    """Return all profiles, smallest host first."""
-    return PROFILES
+    """Return the hosts that can be simulated."""
+    return _PROFILES

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Reads its own pid from the host's procfs, so it is the one that the caller knows it by.
 _INIT = """
 set -e
+PATH=$PATH:/usr/sbin:/sbin
 mount --bind "$0" "$0"
 cd "$0"
 mount -t proc -o nosuid,nodev,noexec proc proc
@@ -78,25 +79,24 @@ class NamespaceContainer:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            _, errors = process.communicate()
-            raise ContainerFailedError(errors.strip())
-        self.pid = int(line)
+        self.pid = int(self._answer(process))
 
     def start(self) -> None:
-        """Change into the root file system and run the container's program."""
+        """Change into the root file system and run the container's program.
+
+        Raises:
+            ContainerFailedError: the program is not there.
+        """
         assert self._process is not None
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write("start\n")
         self._process.stdin.flush()
-        self._process.stdout.readline()
+        self._answer(self._process)
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container and return what it printed and its exit status."""
-        enter = ["nsenter", f"--target={self.pid}", "--all", "--root", "--wd"]
+        namespaces = ["--mount", "--pid", "--ipc", "--uts", "--root", "--wd"]
+        enter = ["nsenter", f"--target={self.pid}", *namespaces]
         return subprocess.run(
             [*enter, "env", "-i", *CONTAINER_ENVIRONMENT, *command],
             stdin=subprocess.DEVNULL,
@@ -110,3 +110,12 @@ class NamespaceContainer:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+
+    @staticmethod
+    def _answer(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            _, errors = process.communicate()
+            raise ContainerFailedError(errors.strip())
+        return line

@@ -15,7 +15,7 @@ import pytest
 from libnvc._discover import discover
 from libnvc._planner import make_plan
 from libnvc._render.text import plan_to_text
-from libnvc.model import Identity, Layout, Request
+from libnvc.model import Layout, Request
 from libnvc.plan import Plan
 
 PLANS = Path(__file__).parent / "plans"
@@ -35,38 +35,49 @@ REQUESTS = {
 }
 
 
-def comparable(plan: Plan, root: str) -> Plan:
-    """Return a plan without what differs from machine to machine: inodes, times, the root."""
-    return Plan.from_json(
-        plan.replace(
-            dependencies=tuple(
-                Identity(path=old.path, dev=0, ino=0, size=0, mtime_ns=0, ctime_ns=0)
-                for old in plan.dependencies
-            )
-        )
-        .to_json()
-        .replace(root, "/ROOT")
-    )
+@pytest.fixture(params=["mx150", "dgx-a100"])
+def profile(request: pytest.FixtureRequest) -> str:
+    """Return the name of a simulated host."""
+    return str(request.param)
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest, profile: str) -> str:
+    """Return its driver root."""
+    return str(request.getfixturevalue(profile.replace("-", "_")))
+
+
+def check(name: str, text: str, root: str) -> None:
+    """Compare a text with a golden file, but for the root; or write the file."""
+    text = text.replace(root, "/ROOT")
+    if UPDATE:
+        PLANS.mkdir(exist_ok=True)
+        (PLANS / name).write_text(text)
+    assert text == (PLANS / name).read_text()
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-@pytest.mark.parametrize("profile", ["mx150", "dgx_a100"])
-def test_plan(request: pytest.FixtureRequest, profile: str, name: str) -> None:
-    root = str(request.getfixturevalue(profile))
-    plan = comparable(make_plan(discover(root), REQUESTS[name]), root)
-    for suffix, text in ((".json", plan.to_json() + "\n"), (".txt", plan_to_text(plan))):
-        file = PLANS / f"{profile.replace('_', '-')}.{name}{suffix}"
-        if UPDATE:
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(text)
-        assert text == file.read_text()
+def test_plan(profile: str, root: str, name: str) -> None:
+    plan = make_plan(discover(root), REQUESTS[name]).replace(dependencies=())
+    check(f"{profile}.{name}.json", plan.to_json() + "\n", root)
+    # The columns are as wide as the paths, so the text is made from the plan as it is compared.
+    comparable = Plan.from_json(plan.to_json().replace(root, "/ROOT"))
+    check(f"{profile}.{name}.txt", plan_to_text(comparable), root)
+
+
+def test_dependencies(profile: str, root: str) -> None:
+    """Only the paths: inodes and times differ from machine to machine."""
+    lines = [
+        f"{identity.path}{'' if identity.ino else ' (missing)'}\n"
+        for identity in discover(root).dependencies
+    ]
+    check(f"{profile}.dependencies.txt", "".join(lines), root)
 
 
 def test_no_golden_file_is_left_over() -> None:
-    expected = {
-        f"{profile}.{name}{suffix}"
+    names = [f"{name}{suffix}" for name in REQUESTS for suffix in (".json", ".txt")]
+    assert {file.name for file in PLANS.iterdir()} == {
+        f"{profile}.{name}"
         for profile in ("mx150", "dgx-a100")
-        for name in REQUESTS
-        for suffix in (".json", ".txt")
+        for name in (*names, "dependencies.txt")
     }
-    assert {file.name for file in PLANS.iterdir()} == expected

@@ -296,6 +296,7 @@ def test_without_proc_driver_it_warns_and_goes_on(box: Box, source: Path) -> Non
     nvc.detach(applied)
 
 
+FAILING = '#include <unistd.h>\nint main(void) { return write(2, "no\\n", 3) == 3 ? 6 : 7; }\n'
 HANGING = "int main(void) { for (;;) ; }\n"
 
 
@@ -413,7 +414,7 @@ def test_what_cannot_be_applied_is_refused(
 
 def test_a_failing_ldconfig_says_its_words(box: Box, tmp_path: Path, compile_c: CompileC) -> None:
     code = tmp_path / "fail.c"
-    code.write_text('#include <unistd.h>\nint main(void) { return write(2, "no\\n", 3) == 3 ? 6 : 7; }\n')
+    code.write_text(FAILING)
     failing = compile_c(tmp_path / "fail", code, flags=("-static",))
     cache = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
     with pytest.raises(nvc.LoaderCacheError) as caught:

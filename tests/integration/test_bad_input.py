@@ -108,18 +108,18 @@ def test_the_sandbox_itself_is_good(
 
 @pytest.mark.parametrize(
     "device",
-    ["8", "GPU-00000000-0000-0000-0000-000000000000", "0000:ff:00.0", "none", "-1", "0,8", "a\tb"],
+    ["8", "GPU-00000000-0000-0000-0000-000000000000", "0000:ff:00.0", "none", "-1", "0,8", "a b"],
 )
 def test_unknown_device(refused: Callable[..., str], dgx_a100: Path, device: str) -> None:
     unknown = device.rpartition(",")[2]
     assert refused(dgx_a100, device=device) == f"device error: {unknown}: unknown device"
 
 
-@pytest.mark.parametrize("rootfs", ["relative/rootfs", "/", "."])
+@pytest.mark.parametrize("directory", ["relative/rootfs", "/", "."])
 def test_rootfs_that_cannot_be_one(
-    refused: Callable[..., str], dgx_a100: Path, rootfs: str
+    refused: Callable[..., str], dgx_a100: Path, directory: str
 ) -> None:
-    assert refused(dgx_a100, rootfs=rootfs) == "input error: invalid rootfs directory"
+    assert refused(dgx_a100, rootfs=directory) == "input error: invalid rootfs directory"
 
 
 def test_rootfs_that_is_missing(
@@ -131,12 +131,14 @@ def test_rootfs_that_is_missing(
 
 
 def test_rootfs_with_a_newline(refused: Callable[..., str], dgx_a100: Path) -> None:
-    """The message stays one line (`refused` checks it), so that logs cannot be forged."""
-    assert refused(dgx_a100, rootfs="/no\nsuch").startswith("container error: open failed: /proc/")
+    """The message stays one line, so that logs cannot be forged."""
+    assert refused(dgx_a100, rootfs="/no\nsuch") == (
+        "input error: invalid rootfs directory: newline in the path: /no\\nsuch"
+    )
 
 
 def test_newline_in_a_device(refused: Callable[..., str], dgx_a100: Path) -> None:
-    assert refused(dgx_a100, device="0\n1").startswith("device error: 0")
+    assert refused(dgx_a100, device="0\n1") == "device error: 0\\n1: unknown device"
 
 
 def test_nul_in_a_path(sandbox: Sandbox, dgx_a100: Path) -> None:
@@ -145,7 +147,7 @@ def test_nul_in_a_path(sandbox: Sandbox, dgx_a100: Path) -> None:
     request = libnvc.Request(devices=("0",), capabilities=("utility",), device_rules=False)
     plan = libnvc.make_plan(libnvc.discover(str(dgx_a100)), request)
     with pytest.raises(libnvc.NvcError, match="NUL"):
-        libnvc.apply(plan, libnvc.Target(sandbox.pid, f"{sandbox.rootfs}\0/x"))
+        libnvc.apply(plan, libnvc.Target(pid=sandbox.pid, rootfs=f"{sandbox.rootfs}\0/x"))
     with pytest.raises(libnvc.NvcError, match="NUL"):
         libnvc.discover(f"{dgx_a100}\0")
     assert (tree(sandbox.rootfs), mounts(sandbox.pid)) == before

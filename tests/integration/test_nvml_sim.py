@@ -88,6 +88,25 @@ def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> N
     assert probe_as(uid, drivers / profile) == probe(drivers / profile)
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nvml-hang", "driver rpc error: timed out"),
+        ("nvml-crash", "driver rpc error: failed to process request"),
+        ("nvml-crash-query", "driver rpc error: failed to process request"),
+        ("nvml-error=9", "nvml error: driver not loaded"),
+        ("nvml-error=18", "nvml error: driver/library version mismatch"),
+    ],
+)
+def test_fault(fault: str, message: str, drivers: Path) -> None:
+    root = drivers / fault
+    libnvc.sim.create("mx150", root, fault=fault)
+    timeout = 0.3 if fault == "nvml-hang" else 60
+    with pytest.raises(ProbeError) as caught:
+        nvml.probe(str(root), find_library(root), uid=None, gid=None, timeout=timeout)
+    assert str(caught.value) == message
+
+
 def test_host_has_no_driver() -> None:
     with pytest.raises(ProbeError, match="^load library failed: libnvidia-ml"):
         nvml.probe("/", "/usr/lib/libnvidia-ml.so.1", uid=None, gid=None)

@@ -128,16 +128,17 @@ def restrictions(mount: Mount) -> tuple[str, ...]:
 def test_mounts_are_restricted_and_private(
     tmp_path: Path, commands: Path, dgx_a100: Path, root: Path
 ) -> None:
-    with configured(tmp_path / "c", commands, dgx_a100, root) as container:
-        inside = {mount.path: mount for mount in mounts(container.pid)}
     planned = [
         op
         for op in plan_for(dgx_a100).operations
         if isinstance(op, BindMount) or (isinstance(op, DeviceNode) and op.source)
     ]
     assert {op.path for op in planned} > {"/dev/nvidia0", "/usr/bin/nvidia-smi"}
-    for op in planned:
-        mount = inside[op.path]
+    with configured(tmp_path / "c", commands, dgx_a100, root) as container:
+        inside = {mount.path: mount for mount in mounts(container.pid)}
+        real = container.exec("readlink", "-f", *(op.path for op in planned)).stdout.splitlines()
+    for op, path in zip(planned, real, strict=True):
+        mount = inside[path]
         assert (op.path, restrictions(mount)) == (op.path, expected_options(op))
         assert (op.path, mount.tags) == (op.path, ())
 

@@ -23,7 +23,7 @@ FORESTS = st.dictionaries(
 )
 
 
-class Outside(Exception):
+class OutsideError(Exception):
     """The oracle's word for a path that leaves its root."""
 
 
@@ -56,7 +56,7 @@ def oracle(root: Path, path: str) -> str | None:
             continue
         if name == "..":
             if not done:
-                raise Outside
+                raise OutsideError
             done.pop()
             continue
         at = here / name
@@ -84,11 +84,11 @@ def test_agrees_with_the_oracle(forest: dict[str, str], path: str) -> None:
         build(root, forest)
         try:
             expected = oracle(root, path)
-        except (Outside, OSError) as refused:
+        except (OutsideError, OSError) as refused:
             with pytest.raises(DiscoveryError) as caught:
                 resolve(str(root), f"/{path}")
             outside = f"path error: /{path} resolves outside of {root}"
-            assert (str(caught.value) == outside) == isinstance(refused, Outside)
+            assert (str(caught.value) == outside) == isinstance(refused, OutsideError)
             return
         assert resolve(str(root), f"/{path}") == expected
 

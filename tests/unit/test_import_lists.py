@@ -30,9 +30,11 @@ STANDARD = {
     "_cffi_backend",
     "_sha2",  # Python 3.12 and later
     "_sha256",
+    "_struct",
     "_thread",
     "errno",
     "pwd",
+    "struct",
     "time",
 }
 

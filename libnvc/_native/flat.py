@@ -7,7 +7,6 @@ import struct
 
 from libnvc._core import lib
 
-from .._native.check import encode_path
 from ..errors import RequestError
 from ..plan import (
     BindMount,
@@ -19,6 +18,7 @@ from ..plan import (
     Tmpfs,
     WriteFile,
 )
+from .check import encode_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def encode(plan: Plan) -> bytes:
     """
     text = _Text()
     rows = [_encode_one(index, op, text) for index, op in enumerate(plan.operations)]
-    header = _HEADER.pack(
-        b"nvcplan\0", lib.NVC_PLAN_SCHEMA, len(rows), _OPERATION.size, text.size
-    )
+    header = _HEADER.pack(b"nvcplan\0", lib.NVC_PLAN_SCHEMA, len(rows), _OPERATION.size, text.size)
     return b"".join([header, *rows, *text.parts])
 
 

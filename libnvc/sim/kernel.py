@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel shows of a simulated host: files of /proc and /sys, numbers of devices."""
+
+from __future__ import annotations
+
+import struct
+
+from .profiles import Profile, SimGpu
+
+NVIDIA_MAJOR = 195
+UVM_MAJOR = 510
+CAPS_MAJOR = 511
+
+_PARAMS = """\
+ResmanDebugLevel: 4294967295
+RmLogonRC: 1
+ModifyDeviceFiles: 1
+DeviceFileUID: 0
+DeviceFileGID: 0
+DeviceFileMode: 438
+InitializeSystemMemoryAllocations: 1
+UsePageAttributeTable: 4294967295
+EnableMSI: 1
+EnablePCIeGen3: 0
+MemoryPoolSize: 0
+KMallocHeapMaxSize: 0
+VMallocHeapMaxSize: 0
+IgnoreMMIOCheck: 0
+TCEBypassMode: 0
+EnableStreamMemOPs: 0
+EnableUserNUMAManagement: 1
+NvLinkDisable: 0
+RmProfilingAdminOnly: 1
+PreserveVideoMemoryAllocations: 0
+EnableS0ixPowerManagement: 0
+S0ixPowerManagementVideoMemoryThreshold: 256
+DynamicPowerManagement: 3
+DynamicPowerManagementVideoMemoryThreshold: 200
+RegisterPCIDriver: 1
+EnablePCIERelaxedOrderingMode: 0
+EnableResizableBar: 0
+EnableGpuFirmware: 18
+EnableGpuFirmwareLogs: 2
+EnableDbgBreakpoint: 0
+OpenRmEnableUnsupportedGpus: 0
+DmaRemapPeerMmio: 1
+RegistryDwords: ""
+RegistryDwordsPerDevice: ""
+RmMsg: ""
+GpuBlacklist: ""
+TemporaryFilePath: ""
+ExcludedGpus: ""
+"""
+
+_POWER = """\
+Runtime D3 status:          Disabled by default
+Video Memory:               Active
+
+GPU Hardware Support:
+ Video Memory Self Refresh: Not Supported
+ Video Memory Off:          Not Supported
+
+S0ix Power Management:
+ Platform Support:          Not Supported
+ Status:                    Disabled
+"""
+
+_REGISTRY = 'Binary: ""\n'
+
+_DEVICES = f"""\
+Character devices:
+  1 mem
+  5 /dev/tty
+  5 /dev/console
+  5 /dev/ptmx
+ 10 misc
+136 pts
+{NVIDIA_MAJOR} nvidia-frontend
+{UVM_MAJOR} nvidia-uvm
+{CAPS_MAJOR} nvidia-caps
+
+Block devices:
+  8 sd
+259 blkext
+"""
+
+
+def nodes(profile: Profile) -> tuple[tuple[str, int, int], ...]:
+    """Return name in /dev, major and minor number of the driver's devices."""
+    return (
+        ("nvidiactl", NVIDIA_MAJOR, 255),
+        ("nvidia-modeset", NVIDIA_MAJOR, 254),
+        *((f"nvidia{gpu.minor}", NVIDIA_MAJOR, gpu.minor) for gpu in profile.gpus),
+        ("nvidia-uvm", UVM_MAJOR, 0),
+        ("nvidia-uvm-tools", UVM_MAJOR, 1),
+    )
+
+
+def proc_files(profile: Profile, machine: str) -> dict[str, str]:
+    """Return the files of /proc by path."""
+    version = (
+        f"NVRM version: NVIDIA UNIX {machine} Kernel Module  {profile.driver_version}"
+        f"  {profile.built}\n"
+        "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n"
+    )
+    files = {
+        "/proc/devices": _DEVICES,
+        "/proc/driver/nvidia/version": version,
+        "/proc/driver/nvidia/params": _PARAMS,
+        "/proc/driver/nvidia/registry": _REGISTRY,
+    }
+    for gpu in profile.gpus:
+        directory = f"/proc/driver/nvidia/gpus/{pci_address(gpu)}"
+        files[f"{directory}/information"] = _information(gpu)
+        files[f"{directory}/power"] = _POWER
+        files[f"{directory}/registry"] = _REGISTRY
+    return files
+
+
+def sys_files(profile: Profile) -> dict[str, bytes]:
+    """Return the files of /sys by path: the GPUs as PCI devices."""
+    files = {}
+    for gpu in profile.gpus:
+        directory = f"/sys/bus/pci/devices/{pci_address(gpu)}"
+        files[f"{directory}/vendor"] = f"0x{gpu.pci_id & 0xFFFF:04x}\n".encode("ascii")
+        files[f"{directory}/device"] = f"0x{gpu.pci_id >> 16:04x}\n".encode("ascii")
+        files[f"{directory}/class"] = b"0x030200\n"
+        files[f"{directory}/config"] = _pci_config(gpu)
+    return files
+
+
+def pci_address(gpu: SimGpu) -> str:
+    """Return the PCI address as the kernel writes it: "0000:07:00.0"."""
+    domain, bus, device = gpu.pci
+    return f"{domain:04x}:{bus:02x}:{device:02x}.0"
+
+
+def _information(gpu: SimGpu) -> str:
+    return (
+        f"Model: \t\t {gpu.name}\n"
+        f"IRQ:   \t\t {gpu.irq}\n"
+        f"GPU UUID: \t {gpu.uuid}\n"
+        f"Video BIOS: \t {gpu.vbios}\n"
+        "Bus Type: \t PCIe\n"
+        "DMA Size: \t 47 bits\n"
+        "DMA Mask: \t 0x7fffffffffff\n"
+        f"Bus Location: \t {pci_address(gpu)}\n"
+        f"Device Minor: \t {gpu.minor}\n"
+        "GPU Firmware: \t N/A\n"
+        "GPU Excluded:\t No\n"
+    )
+
+
+def _pci_config(gpu: SimGpu) -> bytes:
+    """Return PCI configuration space: identity, class 3D controller, no capabilities."""
+    identity = struct.pack(
+        "<HHHHBBH", gpu.pci_id & 0xFFFF, gpu.pci_id >> 16, 0x0406, 0, 0xA1, 0, 0x0302
+    )
+    subsystem = struct.pack("<HH", gpu.pci_subsystem & 0xFFFF, gpu.pci_subsystem >> 16)
+    return (identity.ljust(0x2C, b"\0") + subsystem).ljust(256, b"\0")
