@@ -46,7 +46,8 @@ struct job {
 
 typedef int job_body(struct job *job);
 
-/* --- in the child -------------------------------------------------------------------------------- */
+/* --- in the child --------------------------------------------------------------------------------
+ */
 
 /* Resolve the container's root in its namespace, as the caller named it. */
 static int open_rootfs(const struct job *job, struct nvc_root *out, struct nvc_error *err)
@@ -165,7 +166,8 @@ static void become_worker(void)
 	}
 }
 
-/* --- in the parent --------------------------------------------------------------------------------- */
+/* --- in the parent
+ * --------------------------------------------------------------------------------- */
 
 static long now_ms(void)
 {
@@ -274,11 +276,8 @@ static void job_close(struct job *job)
 	nvc_ns_close(&job->container);
 }
 
-#define job_init                                                                                   \
-	{                                                                                          \
-		.container = {.mnt_fd = -1, .root_fd = -1}, .cgroup_fd = -1, .program_fd = -1      \
-	}
-#define autojob __attribute__((cleanup(job_close))) struct job
+#define job_init {.container = {.mnt_fd = -1, .root_fd = -1}, .cgroup_fd = -1, .program_fd = -1}
+#define autojob  __attribute__((cleanup(job_close))) struct job
 
 static int prepare_journal(struct job *job, const struct nvc_target *target, int journal_fd,
                            struct nvc_error *err)

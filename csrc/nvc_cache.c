@@ -54,7 +54,8 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 {
 	struct nvc_journal_file *file = journal->file;
 	struct stat st;
-	nvc_autofd int fd = openat(dir_fd, CACHE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	nvc_autofd int fd =
+	    openat(dir_fd, CACHE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0)
 		return errno == ENOENT ? 0 : fail(root, "open", err);
@@ -119,8 +120,8 @@ static int write_saved(const struct nvc_journal *journal, int dir_fd)
 	const struct nvc_journal_file *file = journal->file;
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
 	                            {file->cache_mtime_sec, file->cache_mtime_nsec}};
-	nvc_autofd int fd = openat(dir_fd, TEMPORARY,
-	                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	nvc_autofd int fd =
+	    openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -1;

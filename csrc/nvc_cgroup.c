@@ -117,8 +117,7 @@ static int join_mount(char *path, char *out, size_t size, struct nvc_error *err)
 		if (!parse_mount(line, &root, &point))
 			continue;
 		skip = strcmp(root, "/") == 0 ? 0 : strlen(root);
-		if (strncmp(path, root, skip) != 0 ||
-		    (path[skip] != '/' && path[skip] != '\0'))
+		if (strncmp(path, root, skip) != 0 || (path[skip] != '/' && path[skip] != '\0'))
 			continue;
 		if ((size_t)snprintf(out, size, "%s%s", point, path + skip) < size)
 			return 0;

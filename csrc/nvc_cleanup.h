@@ -66,7 +66,7 @@ static inline void *nvc_steal_ptr_(void *ptr)
 }
 #define nvc_steal_ptr(p) ((__typeof__(*(p)))nvc_steal_ptr_(p))
 
-#define nvc_autofd __attribute__((cleanup(nvc_close_fd)))
+#define nvc_autofd   __attribute__((cleanup(nvc_close_fd)))
 #define nvc_autofree __attribute__((cleanup(nvc_free_ptr)))
 #define nvc_autofile __attribute__((cleanup(nvc_close_file)))
-#define nvc_autodir __attribute__((cleanup(nvc_close_dir)))
+#define nvc_autodir  __attribute__((cleanup(nvc_close_dir)))

@@ -45,8 +45,8 @@ int nvc_fail_errno(struct nvc_error *err, enum nvc_code code, const char *step, 
 	return set(err, code, sys_errno, step, path, NULL);
 }
 
-int nvc_fail_errno_at(struct nvc_error *err, enum nvc_code code, const char *step,
-                      const char *root, const char *path)
+int nvc_fail_errno_at(struct nvc_error *err, enum nvc_code code, const char *step, const char *root,
+                      const char *path)
 {
 	int sys_errno = errno;
 	size_t used = strcmp(root, "/") == 0 ? 0 : strlen(root);

@@ -45,8 +45,8 @@ int nvc_fail(struct nvc_error *err, enum nvc_code code, const char *step, const 
 int nvc_fail_errno(struct nvc_error *err, enum nvc_code code, const char *step, const char *path);
 
 /* The same for a path inside a root: the error carries both, joined, as users know it. */
-int nvc_fail_errno_at(struct nvc_error *err, enum nvc_code code, const char *step,
-                      const char *root, const char *path);
+int nvc_fail_errno_at(struct nvc_error *err, enum nvc_code code, const char *step, const char *root,
+                      const char *path);
 
 /* Copy a string into a fixed buffer, always terminated; cut at the end. */
 void nvc_copy(char *dst, size_t size, const char *src);

@@ -126,9 +126,8 @@ static bool sound(const uint8_t *at, uint64_t size)
 struct nvc_record *nvc_journal_before(const struct nvc_journal *journal,
                                       const struct nvc_record *record)
 {
-	uint64_t size, end = record == NULL
-	                         ? journal->file->log_len
-	                         : (uint64_t)((const uint8_t *)record - journal->log);
+	uint64_t size, end = record == NULL ? journal->file->log_len
+	                                    : (uint64_t)((const uint8_t *)record - journal->log);
 
 	if (end < sizeof size || end % 8 != 0)
 		return NULL;

@@ -32,30 +32,30 @@ enum nvc_record_state {
 };
 
 struct nvc_record {
-	uint32_t step;      /* enum nvc_step */
-	uint32_t state;     /* enum nvc_record_state */
-	int32_t op;         /* index of the plan's operation */
+	uint32_t step;  /* enum nvc_step */
+	uint32_t state; /* enum nvc_record_state */
+	int32_t op;     /* index of the plan's operation */
 	uint32_t major, minor, access;
-	uint64_t dev, ino;  /* of what was made or mounted; 0 until done */
-	uint64_t mnt_id;    /* of a mount; 0 if the kernel does not tell */
-	uint32_t arg;       /* offset of the second string in `text` */
-	char text[4];       /* path from the root, then arg, then old, each ended by NUL */
+	uint64_t dev, ino; /* of what was made or mounted; 0 until done */
+	uint64_t mnt_id;   /* of a mount; 0 if the kernel does not tell */
+	uint32_t arg;      /* offset of the second string in `text` */
+	char text[4];      /* path from the root, then arg, then old, each ended by NUL */
 	/* then, at the next multiple of 8: the record's whole size, to walk backwards */
 };
 
 struct nvc_journal_file {
 	char magic[8];
 	uint32_t schema;
-	int32_t pid;              /* the container's process */
-	uint64_t start_time;      /* of that process, clock ticks since boot */
+	int32_t pid;         /* the container's process */
+	uint64_t start_time; /* of that process, clock ticks since boot */
 	uint64_t root_dev, root_ino;
-	uint32_t uid, gid;        /* owner of the container */
-	uint64_t log_len;         /* bytes of complete records */
-	uint32_t had_cache;       /* whether there was a loader cache */
+	uint32_t uid, gid;  /* owner of the container */
+	uint64_t log_len;   /* bytes of complete records */
+	uint32_t had_cache; /* whether there was a loader cache */
 	uint32_t cache_mode, cache_uid, cache_gid;
-	uint64_t cache_len;       /* bytes of the saved cache */
+	uint64_t cache_len; /* bytes of the saved cache */
 	int64_t cache_mtime_sec, cache_mtime_nsec;
-	char rootfs[PATH_MAX];    /* "" for the process's own root */
+	char rootfs[PATH_MAX]; /* "" for the process's own root */
 };
 
 struct nvc_journal {

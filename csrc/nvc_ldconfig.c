@@ -77,7 +77,8 @@ int nvc_ldconfig_load(const char *path, struct nvc_error *err)
 	return nvc_steal_fd(&copy_fd);
 }
 
-/* --- the cage (grandchild) ---------------------------------------------------------------------- */
+/* --- the cage (grandchild) ----------------------------------------------------------------------
+ */
 
 static int fail(struct nvc_error *err, const char *step, const char *path)
 {
@@ -92,10 +93,9 @@ static int change_root(struct nvc_error *err)
 
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail(err, "mount private", "/");
-	nvc_autofd int tree_fd =
-	    nvc_open_tree(root_fd, "",
-	                  NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH |
-	                      AT_RECURSIVE);
+	nvc_autofd int tree_fd = nvc_open_tree(root_fd, "",
+	                                       NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC |
+	                                           AT_EMPTY_PATH | AT_RECURSIVE);
 	if (tree_fd < 0 || nvc_move_mount(tree_fd, root_fd) < 0)
 		return fail(err, "mount operation", "root");
 	if (fchdir(tree_fd) < 0)
@@ -116,8 +116,8 @@ static int cover(struct nvc_error *err)
 	static const char *const places[] = {"/proc", "/sys", "/dev", "/var/cache/ldconfig"};
 
 	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-		if (mount("tmpfs", places[i], "tmpfs",
-		          MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k") < 0 &&
+		if (mount("tmpfs", places[i], "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		          "size=4k") < 0 &&
 		    errno != ENOENT && errno != ENOTDIR)
 			return fail(err, "mount operation", places[i]);
 	}
@@ -130,10 +130,8 @@ static int limit(struct nvc_error *err)
 		int what;
 		rlim_t value;
 	} limits[] = {
-	    {RLIMIT_CPU, 10},
-	    {RLIMIT_AS, (rlim_t)2 << 30},
-	    {RLIMIT_NOFILE, 64},
-	    {RLIMIT_FSIZE, (rlim_t)8 << 20},
+	    {RLIMIT_CPU, 10},    {RLIMIT_AS, (rlim_t)2 << 30},
+	    {RLIMIT_NOFILE, 64}, {RLIMIT_FSIZE, (rlim_t)8 << 20},
 	    {RLIMIT_CORE, 0},
 	};
 
@@ -171,24 +169,76 @@ static int drop_privileges(uid_t uid, gid_t gid, struct nvc_error *err)
 /* What a statically linked ldconfig calls, from its start to its end. */
 static const int allowed[] = {
 #ifdef SYS_open /* the older names exist on some architectures only */
-    SYS_access,          SYS_chmod,        SYS_lstat,          SYS_mkdir,       SYS_open,
-    SYS_readlink,        SYS_rename,       SYS_stat,           SYS_symlink,     SYS_unlink,
-    SYS_getdents,        SYS_getpgrp,      SYS_time,
+    SYS_access,
+    SYS_chmod,
+    SYS_lstat,
+    SYS_mkdir,
+    SYS_open,
+    SYS_readlink,
+    SYS_rename,
+    SYS_stat,
+    SYS_symlink,
+    SYS_unlink,
+    SYS_getdents,
+    SYS_getpgrp,
+    SYS_time,
 #endif
 #ifdef SYS_arch_prctl
     SYS_arch_prctl,
 #endif
-    SYS_brk,             SYS_chdir,        SYS_clock_gettime,  SYS_close,       SYS_execveat,
-    SYS_exit,            SYS_exit_group,   SYS_faccessat,      SYS_fchmodat,    SYS_fchmod,
-    SYS_fcntl,           SYS_fdatasync,    SYS_fstat,          SYS_fsync,       SYS_ftruncate,
-    SYS_futex,           SYS_getcwd,       SYS_getdents64,     SYS_getegid,     SYS_geteuid,
-    SYS_getgid,          SYS_getpid,       SYS_getrandom,      SYS_gettid,      SYS_gettimeofday,
-    SYS_getuid,          SYS_lseek,        SYS_mkdirat,        SYS_mmap,        SYS_mprotect,
-    SYS_mremap,          SYS_munmap,       SYS_newfstatat,     SYS_openat,      SYS_pread64,
-    SYS_prlimit64,       SYS_read,         SYS_readlinkat,     SYS_readv,       SYS_renameat,
-    SYS_rseq,            SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_set_robust_list,
-    SYS_set_tid_address, SYS_statx,        SYS_symlinkat,      SYS_tgkill,      SYS_uname,
-    SYS_unlinkat,        SYS_write,        SYS_writev,
+    SYS_brk,
+    SYS_chdir,
+    SYS_clock_gettime,
+    SYS_close,
+    SYS_execveat,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_faccessat,
+    SYS_fchmodat,
+    SYS_fchmod,
+    SYS_fcntl,
+    SYS_fdatasync,
+    SYS_fstat,
+    SYS_fsync,
+    SYS_ftruncate,
+    SYS_futex,
+    SYS_getcwd,
+    SYS_getdents64,
+    SYS_getegid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getpid,
+    SYS_getrandom,
+    SYS_gettid,
+    SYS_gettimeofday,
+    SYS_getuid,
+    SYS_lseek,
+    SYS_mkdirat,
+    SYS_mmap,
+    SYS_mprotect,
+    SYS_mremap,
+    SYS_munmap,
+    SYS_newfstatat,
+    SYS_openat,
+    SYS_pread64,
+    SYS_prlimit64,
+    SYS_read,
+    SYS_readlinkat,
+    SYS_readv,
+    SYS_renameat,
+    SYS_rseq,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_set_robust_list,
+    SYS_set_tid_address,
+    SYS_statx,
+    SYS_symlinkat,
+    SYS_tgkill,
+    SYS_uname,
+    SYS_unlinkat,
+    SYS_write,
+    SYS_writev,
 };
 
 #define ALLOWED_COUNT (sizeof allowed / sizeof allowed[0])
@@ -206,9 +256,9 @@ static int filter_calls(struct nvc_error *err)
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 	                                         offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < ALLOWED_COUNT; i++)
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-		                                         (uint32_t)allowed[i],
-		                                         (uint8_t)(ALLOWED_COUNT - i), 0);
+		code[n++] =
+		    (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)allowed[i],
+		                                 (uint8_t)(ALLOWED_COUNT - i), 0);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog program = {.len = (unsigned short)n, .filter = code};
@@ -267,7 +317,8 @@ static int confine_and_exec(const struct nvc_ldconfig *job, int words_fd, struct
 	return fail(err, "execute", "ldconfig");
 }
 
-/* --- running it (worker) ------------------------------------------------------------------------ */
+/* --- running it (worker) ------------------------------------------------------------------------
+ */
 
 /* Keep the last line of what it said. */
 static void last_words(int fd, char *out, size_t size)

@@ -14,7 +14,8 @@ static int identify_at(int dir_fd, const char *name, int flags, struct nvc_loose
 {
 	struct statx stx;
 
-	if (statx(dir_fd, name, flags, STATX_TYPE | STATX_MODE | STATX_INO | STATX_MNT_ID, &stx) < 0)
+	if (statx(dir_fd, name, flags, STATX_TYPE | STATX_MODE | STATX_INO | STATX_MNT_ID, &stx) <
+	    0)
 		return -1;
 	out->mode = stx.stx_mode;
 	out->mnt_id = (stx.stx_mask & STATX_MNT_ID) != 0 ? stx.stx_mnt_id : 0;

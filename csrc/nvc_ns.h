@@ -11,9 +11,9 @@
 #include "nvc_error.h"
 
 struct nvc_container {
-	int mnt_fd;          /* its mount namespace */
-	int root_fd;         /* O_PATH of its root directory */
-	uid_t uid;           /* owner of the process */
+	int mnt_fd;  /* its mount namespace */
+	int root_fd; /* O_PATH of its root directory */
+	uid_t uid;   /* owner of the process */
 	gid_t gid;
 	uint64_t start_time; /* of the process, clock ticks since boot */
 };

@@ -17,7 +17,7 @@
 struct task {
 	const struct nvc_op *op;
 	int index;
-	const char *name; /* last component of the operation's path */
+	const char *name;    /* last component of the operation's path */
 	char path[PATH_MAX]; /* the place, from the root, free of links before the name */
 };
 
@@ -128,7 +128,8 @@ static int go_to_parent(struct nvc_ops *ops, struct task *task, struct nvc_error
 	return 0;
 }
 
-/* --- mount points -------------------------------------------------------------------------------- */
+/* --- mount points --------------------------------------------------------------------------------
+ */
 
 static int make_file(struct nvc_ops *ops, const struct task *task, mode_t mode,
                      struct nvc_error *err)
@@ -157,9 +158,9 @@ static int open_mount_point(struct nvc_ops *ops, const struct task *task, mode_t
 
 	if (fd < 0 && errno == ENOENT) {
 		mode_t mode = source_mode & 0755;
-		int made = want_dir ? make_directory(ops, ops->dir.fd, task->name, task->path,
-		                                     mode, err)
-		                    : make_file(ops, task, mode, err);
+		int made = want_dir
+		               ? make_directory(ops, ops->dir.fd, task->name, task->path, mode, err)
+		               : make_file(ops, task, mode, err);
 		if (made < 0)
 			return -1;
 		fd = openat(ops->dir.fd, task->name, flags);
@@ -201,7 +202,8 @@ static int do_bind(struct nvc_ops *ops, struct task *task, struct nvc_error *err
 	return attach(ops, task->path, mount, target_fd, err);
 }
 
-/* --- the other operations -------------------------------------------------------------------------- */
+/* --- the other operations
+ * -------------------------------------------------------------------------- */
 
 /* Find an existing directory, following links in the root. */
 static int find_directory(struct nvc_ops *ops, const char *path, struct nvc_place *out,
@@ -429,7 +431,8 @@ static int do_symlink(struct nvc_ops *ops, struct task *task, struct nvc_error *
 	return 0;
 }
 
-/* --- the whole plan ---------------------------------------------------------------------------------- */
+/* --- the whole plan
+ * ---------------------------------------------------------------------------------- */
 
 /* Whether an operation lies below a tmpfs that found no place. */
 static bool is_skipped(const struct nvc_ops *ops, const struct nvc_op *op)

@@ -29,9 +29,9 @@ struct nvc_ops {
 	char *warnings;    /* NVC_OPS_WARNINGS_MAX bytes in shared memory; lines */
 
 	/* the worker's own */
-	struct nvc_place dir;           /* the directory of the last operation */
-	char dir_text[PATH_MAX];        /* and how the plan spelled it */
-	mode_t dir_mode;                /* of directories made on the way */
+	struct nvc_place dir;              /* the directory of the last operation */
+	char dir_text[PATH_MAX];           /* and how the plan spelled it */
+	mode_t dir_mode;                   /* of directories made on the way */
 	uint64_t tmpfs[NVC_OPS_TMPFS_MAX]; /* device numbers of the tmpfs that we mounted */
 	uint32_t tmpfs_count;
 	uint32_t skipped[NVC_OPS_TMPFS_MAX]; /* tmpfs operations that had no place */

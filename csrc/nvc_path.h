@@ -24,10 +24,10 @@ struct nvc_root {
 
 /* A place in a root: filled by nvc_path_walk. */
 struct nvc_place {
-	int fd;                   /* O_PATH of what is there, or -1 if nothing is; the caller's */
-	mode_t mode;              /* st_mode of it; a final link is a link unless followed */
-	size_t len;               /* length of `path` */
-	char path[PATH_MAX];      /* from the root, no links but perhaps the last; "" is the root */
+	int fd;              /* O_PATH of what is there, or -1 if nothing is; the caller's */
+	mode_t mode;         /* st_mode of it; a final link is a link unless followed */
+	size_t len;          /* length of `path` */
+	char path[PATH_MAX]; /* from the root, no links but perhaps the last; "" is the root */
 };
 
 /* Called with the directory in which `name` is missing and its path from the root; makes the
@@ -36,8 +36,8 @@ typedef int nvc_mkdir_fn(void *cookie, int dir_fd, const char *name, const char 
                          struct nvc_error *err);
 
 struct nvc_walk {
-	bool follow;          /* follow a link at the end of the path */
-	nvc_mkdir_fn *mkdir;  /* make missing directories on the way (all components); or NULL */
+	bool follow;         /* follow a link at the end of the path */
+	nvc_mkdir_fn *mkdir; /* make missing directories on the way (all components); or NULL */
 	void *cookie;
 };
 

@@ -78,8 +78,8 @@ static int check_op(const struct nvc_plan *plan, const struct nvc_op *op, struct
 	uint32_t end;
 
 	if (!is_string(plan, op->path) || !is_string(plan, op->arg) ||
-	    !is_string(plan, op->origin) ||
-	    __builtin_add_overflow(op->data, op->data_len, &end) || end > plan->text_len)
+	    !is_string(plan, op->origin) || __builtin_add_overflow(op->data, op->data_len, &end) ||
+	    end > plan->text_len)
 		return malformed(err, "an offset points outside");
 	const char *path = nvc_plan_text(plan, op->path), *arg = nvc_plan_text(plan, op->arg);
 	if ((op->flags & ~KNOWN_FLAGS) != 0 || (op->mode & ~KNOWN_MODE) != 0)

@@ -13,11 +13,11 @@
 
 /* Numbers are the same on every architecture since 5.1 (asm-generic/unistd.h). */
 #ifndef SYS_open_tree
-#define SYS_open_tree 428
+#define SYS_open_tree  428
 #define SYS_move_mount 429
-#define SYS_fsopen 430
-#define SYS_fsconfig 431
-#define SYS_fsmount 432
+#define SYS_fsopen     430
+#define SYS_fsconfig   431
+#define SYS_fsmount    432
 #endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -94,7 +94,8 @@ static inline int nvc_fsmount(int fs_fd, unsigned attrs)
 }
 
 /* fork without the handlers that libraries register, and without SIGCHLD for the caller: a host
- * program that reaps all children, or ignores SIGCHLD, never sees ours. Only __WALL waits for it. */
+ * program that reaps all children, or ignores SIGCHLD, never sees ours. Only __WALL waits for it.
+ */
 static inline pid_t nvc_clone(unsigned long namespaces)
 {
 	return (pid_t)syscall(SYS_clone, namespaces, NULL, NULL, NULL, NULL);

@@ -123,7 +123,7 @@ static int undo_at(const struct nvc_record *record, const struct spot *spot)
 		return is_ours(record, spot, S_IFCHR, &st) &&
 		               st.st_rdev == makedev(record->major, record->minor)
 		           ? remove_at(spot, 0)
-		           : 0;
+			   : 0;
 	case NVC_STEP_SYMLINK:
 		return link_says(spot, new_text) ? remove_at(spot, 0) : 0;
 	case NVC_STEP_RELINK:
@@ -136,8 +136,7 @@ static int undo_at(const struct nvc_record *record, const struct spot *spot)
 	}
 }
 
-static int undo_record(const struct nvc_undo *job, struct nvc_record *record,
-                       struct nvc_error *err)
+static int undo_record(const struct nvc_undo *job, struct nvc_record *record, struct nvc_error *err)
 {
 	struct spot spot;
 	int result;

@@ -97,10 +97,10 @@ class DeviceAccess(Operation):
 
 
 class Symlink(Operation):
-    """Make a symbolic link; what is already there stays, unless it is a link and `replace`."""
+    """Make a symbolic link; what is already there stays, unless it is a link and `overwrite`."""
 
     target: str
-    replace: bool = False
+    overwrite: bool = False
 
 
 class LoaderCache(Operation):

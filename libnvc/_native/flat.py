@@ -107,7 +107,7 @@ def _device_access(op: DeviceAccess, _text: _Text) -> dict[str, int]:
 
 
 def _symlink(op: Symlink, text: _Text) -> dict[str, int]:
-    flags = lib.NVC_OP_REPLACE if op.replace else 0
+    flags = lib.NVC_OP_REPLACE if op.overwrite else 0
     return {"kind": lib.NVC_OP_SYMLINK, "flags": flags, "arg": text.string(op.target)}
 
 

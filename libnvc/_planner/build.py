@@ -122,7 +122,9 @@ def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
         name = _basename(library.path)
         soname = library.soname
         if soname not in ("", ".", "..", name) and "/" not in soname:
-            yield Symlink(origin="soname", path=_join(directory, soname), target=name, replace=True)
+            yield Symlink(
+                origin="soname", path=_join(directory, soname), target=name, overwrite=True
+            )
         for prefix, link, target in EXTRA_LINKS:
             if name.startswith(prefix):
                 yield Symlink(origin="link", path=_join(directory, link), target=target)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole plans for simulated hosts, as files a reviewer can read.
 
-`NVC_UPDATE_GOLDEN=1 pytest tests/golden` (or `make golden`) writes them anew; the difference is
+`NVC_UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; the difference is
 what a change of discovery or planning means for containers.
 """
 

@@ -106,7 +106,7 @@ def every_kind(source: Path) -> tuple[nvc.Operation, ...]:
         ),
         nvc.Symlink(origin="soname", path=f"{LIBS}/libnew.so.1", target="libnew.so.1.2"),
         nvc.Symlink(
-            origin="soname", path=f"{LIBS}/libold.so.1", target="libold.so.1.1", replace=True
+            origin="soname", path=f"{LIBS}/libold.so.1", target="libold.so.1.1", overwrite=True
         ),
         nvc.Directory(origin="dir", path="/var/lib/nvidia/empty", mode=0o700),
         nvc.DeviceNode(origin="control", path="/dev/nvidiactl", major=195, minor=255),

@@ -44,7 +44,8 @@ def build(root: Path, forest: dict[str, str]) -> None:
 
 def oracle(root: Path, path: str) -> str | None:
     """Resolve by string: slow, racy, and simple enough to believe."""
-    todo, done, links = path.split("/"), [], 0
+    todo, links = path.split("/"), 0
+    done: list[str] = []
     while todo:
         name = todo.pop(0)
         here = root.joinpath(*done)

@@ -425,7 +425,7 @@ def test_no_exception_is_a_traceback(
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["info", "--usage"]])
 def test_output_that_cannot_be_written(commands: Path, words: list[str]) -> None:
-    command = [commands / NAME, *words]
+    command = [str(commands / NAME), *words]
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)

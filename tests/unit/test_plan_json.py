@@ -22,7 +22,7 @@ ONE_OF_EACH: tuple[ops.Operation, ...] = (
     ops.BindMount(origin="o", path="/a\udcff", source="/b", options=()),
     ops.DeviceNode(origin="gpu:0", path="/dev/nvidia0", major=195, minor=0),
     ops.DeviceAccess(origin="gpu:0", path="", major=195, minor=0),
-    ops.Symlink(origin="soname", path="/l", target="t", replace=True),
+    ops.Symlink(origin="soname", path="/l", target="t", overwrite=True),
     ops.LoaderCache(origin="loader-cache", path="/etc/ld.so.cache", directories=("/a", "/b")),
     ops.Env(origin="o", path="", name="N", value="V"),
     ops.Group(origin="o", path="", gid=44),

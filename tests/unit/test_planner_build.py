@@ -180,10 +180,10 @@ def test_operations_are_complete() -> None:
         origin="soname",
         path=f"{DIRECTORY}/libcuda.so.1",
         target=f"libcuda.so.{VERSION}",
-        replace=True,
+        overwrite=True,
     )
     assert by_path[f"{DIRECTORY}/libcuda.so"] == ops.Symlink(
-        origin="link", path=f"{DIRECTORY}/libcuda.so", target="libcuda.so.1", replace=False
+        origin="link", path=f"{DIRECTORY}/libcuda.so", target="libcuda.so.1", overwrite=False
     )
     assert by_path["/etc/ld.so.cache"] == ops.LoaderCache(
         origin="loader-cache", path="/etc/ld.so.cache", directories=(DIRECTORY,)
