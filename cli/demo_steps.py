@@ -163,8 +163,8 @@ def _run_by_hand(
     if not nodes:
         story.say(
             """Nor device nodes: only root of the whole machine can make them for the simulated
-            driver. Without its node a GPU does not count, so nvidia-smi and CUDA below are there
-            and work, but find no GPU."""
+            driver. Without its node a GPU does not count, so nvidia-smi and CUDA below are found
+            and run, and then report that there is no GPU."""
         )
     container = NamespaceContainer(rootfs)
     try:
@@ -195,9 +195,10 @@ def _visible(driver: libnvc.Inventory, granted: tuple[str, ...], why_not_runc: s
 
 def _look_inside(story: Story, container: Container, client: str, visible: int) -> None:
     story.step("What a program in the container sees")
+    how = "runc exec" if isinstance(container, RuncContainer) else "nsenter"
     story.say(
-        f"""The commands below run inside, by the runtime's exec. The host's mount namespace is
-        {os.readlink("/proc/self/ns/mnt")}; each says in which one it runs, and as which
+        f"""The commands below run inside, by `{how}`. The demo itself runs in mount namespace
+        {os.readlink("/proc/self/ns/mnt")}; each command says in which one it runs, and as which
         process."""
     )
     _run(story, container, "nvidia-smi")

@@ -65,8 +65,8 @@ def _describe(operation: Operation) -> tuple[str, str, str]:
             return "device", operation.path, f"c {major}:{minor} {how}"
         case DeviceAccess(major=major, minor=minor, access=access):
             return "allow", f"c {major}:{minor}", access
-        case Symlink(target=target, replace=replace):
-            return "link", operation.path, f"-> {target}" + ("" if replace else " if none")
+        case Symlink(target=target, overwrite=overwrite):
+            return "link", operation.path, f"-> {target}" + ("" if overwrite else " if none")
         case LoaderCache(directories=directories):
             return "cache", operation.path, f"add {' '.join(directories)}"
         case Env(name=name, value=value):

@@ -9,7 +9,7 @@ is real about it and what is not.
 
 from __future__ import annotations
 
-from .create import Simulation, create, cuda_client
+from .simulation import Simulation, create, cuda_client
 from .faults import FAULTS
 from .profiles import Profile, SimGpu, profiles
 

@@ -190,8 +190,7 @@ def _specification(
         "mounts": _mounts(),
         "hooks": {
             "prestart": [
-                {"path": str(hook), "args": [hook.name], "env": [_PATH]}
-                for hook in prestart
+                {"path": str(hook), "args": [hook.name], "env": [_PATH]} for hook in prestart
             ]
         },
         "linux": {

@@ -8,14 +8,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import libnvc
-from libnvc.testing import mounts, tree
+from libnvc.testing import NamespaceContainer, mounts, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,28 +23,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 
-class Sandbox(NamedTuple):
-    """A process in a mount namespace of its own, as a runtime has it before it pivots."""
-
-    pid: int
-    rootfs: Path
-
-
 @pytest.fixture
-def sandbox(rootfs: Path) -> Iterator[Sandbox]:
-    """Start a process whose mount namespace has the rootfs with /proc and /dev in it."""
-    script = (
-        'mount --rbind "$0" "$0" && mount -t proc proc "$0/proc" && '
-        'mount -t tmpfs tmpfs "$0/dev" && echo ready && exec sleep 1000000'
-    )
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(rootfs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield Sandbox(process.pid, rootfs)
-        finally:
-            process.kill()
+def sandbox(rootfs: Path) -> Iterator[NamespaceContainer]:
+    """Give a container that has not started yet, as a runtime's hook finds it."""
+    with NamespaceContainer(rootfs) as container:
+        yield container
 
 
 @pytest.fixture
@@ -57,7 +40,7 @@ def own_sim(tmp_path: Path, dgx_a100: Path) -> Path:
 
 @pytest.fixture
 def refused(
-    sandbox: Sandbox, container_cli: Callable[..., subprocess.CompletedProcess[str]]
+    sandbox: NamespaceContainer, container_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> Callable[..., str]:
     """Give a function that runs `configure`, expects it to refuse, and returns its one line.
 
@@ -87,7 +70,7 @@ def refused(
 
 
 def test_the_sandbox_itself_is_good(
-    sandbox: Sandbox,
+    sandbox: NamespaceContainer,
     dgx_a100: Path,
     container_cli: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
@@ -123,7 +106,7 @@ def test_rootfs_that_cannot_be_one(
 
 
 def test_rootfs_that_is_missing(
-    refused: Callable[..., str], dgx_a100: Path, sandbox: Sandbox
+    refused: Callable[..., str], dgx_a100: Path, sandbox: NamespaceContainer
 ) -> None:
     assert refused(dgx_a100, rootfs="/no/such") == (
         f"container error: open failed: /proc/{sandbox.pid}/root/no/such: no such file or directory"
@@ -141,7 +124,7 @@ def test_newline_in_a_device(refused: Callable[..., str], dgx_a100: Path) -> Non
     assert refused(dgx_a100, device="0\n1") == "device error: 0\\n1: unknown device"
 
 
-def test_nul_in_a_path(sandbox: Sandbox, dgx_a100: Path) -> None:
+def test_nul_in_a_path(sandbox: NamespaceContainer, dgx_a100: Path) -> None:
     """Only the API can be asked this: an argument vector has no NUL."""
     before = tree(sandbox.rootfs), mounts(sandbox.pid)
     request = libnvc.Request(devices=("0",), capabilities=("utility",), device_rules=False)
@@ -226,7 +209,7 @@ def test_device_node_that_is_another(
 
 
 def test_library_directory_that_leads_outside(
-    refused: Callable[..., str], dgx_a100: Path, sandbox: Sandbox, tmp_path: Path
+    refused: Callable[..., str], dgx_a100: Path, sandbox: NamespaceContainer, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -264,7 +247,9 @@ def test_nvml_that_hangs(
 
 
 def test_configure_needs_no_nvml(
-    own_sim: Path, sandbox: Sandbox, container_cli: Callable[..., subprocess.CompletedProcess[str]]
+    own_sim: Path,
+    sandbox: NamespaceContainer,
+    container_cli: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """A driver whose NVML hangs does not keep a container from starting."""
     replace_nvml(own_sim, "for (;;) pause();")

@@ -92,7 +92,7 @@ def drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
         (set_in("operations", 2, "content", to=[1]), "content: [1] is not bytes"),
         (set_in("operations", 3, "options", to="ro"), "options: not a list"),
         (set_in("operations", 3, "options", to=[1]), "options: 1 is not str"),
-        (set_in("operations", 6, "replace", to=1), "replace: 1 is not bool"),
+        (set_in("operations", 6, "overwrite", to=1), "overwrite: 1 is not bool"),
         (set_in("warnings", to=[None]), "warnings: None is not str"),
         (set_in("driver_version", to=5), "driver_version: 5 is not str"),
         (set_in("dependencies", 0, to="x"), "dependencies[0]: not an object"),

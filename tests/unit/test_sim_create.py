@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree of a simulated driver: what is in it, and what `create` refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import resource
+import stat
+from pathlib import Path
+
+import pytest
+
+import libnvc.sim
+from libnvc.errors import NvcError, RequestError
+from libnvc.sim import Profile
+
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+GOLDEN_LIBRARIES = (Path(__file__).parent.parent / "data/dgx-a100.list").read_text().split()
+
+
+@pytest.fixture(params=sorted(PROFILES))
+def profile(request: pytest.FixtureRequest) -> Profile:
+    return PROFILES[str(request.param)]
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest, profile: Profile) -> Path:
+    path = request.getfixturevalue(profile.name.replace("-", "_"))
+    assert isinstance(path, Path)
+    return path
+
+
+def describe(root: Path) -> dict[str, tuple[object, ...]]:
+    """Give type, mode and content of everything below a directory, whatever the time is."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [root, *root.rglob("*")]:
+        status = path.lstat()
+        content: object = b""
+        if stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        elif stat.S_ISLNK(status.st_mode):
+            content = os.readlink(path)
+        elif stat.S_ISCHR(status.st_mode):
+            content = status.st_rdev
+        found[str(path.relative_to(root))] = (oct(status.st_mode), content)
+    return found
+
+
+# --- what is there ------------------------------------------------------------------------------
+
+
+def test_two_make_the_same(tmp_path: Path, profile: Profile, root: Path) -> None:
+    again = libnvc.sim.create(profile.name, tmp_path / "again")
+    assert describe(Path(again.root)) == describe(root)
+
+
+def test_umask_does_not_matter(tmp_path: Path, mx150: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        libnvc.sim.create("mx150", tmp_path / "driver")
+    finally:
+        os.umask(before)
+    assert describe(tmp_path / "driver") == describe(mx150)
+
+
+def test_everybody_may_read_everything(root: Path) -> None:
+    for path in [root, *root.rglob("*")]:
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            assert mode & 0o555 == 0o555, path
+        else:
+            assert mode & 0o444 == 0o444, path
+
+
+def test_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = libnvc.sim.create("mx150", "driver", fault="nvml-hang")
+    assert made.root == str(tmp_path / "driver")
+    assert (made.profile, made.fault) == (PROFILES["mx150"], "nvml-hang")
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    libnvc.sim.create("mx150", tmp_path / "driver")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_links_lead_to_files(root: Path) -> None:
+    links = [path for path in root.rglob("*") if path.is_symlink()]
+    assert len(links) > 20
+    for link in links:
+        target = os.readlink(link)
+        assert (root / target[1:] if target.startswith("/") else link.parent / target).exists()
+
+
+def test_libraries_of_the_reference_are_there(dgx_a100: Path) -> None:
+    wanted = [path for path in GOLDEN_LIBRARIES if path.startswith("/usr/")]
+    assert len(wanted) > 25
+    assert [path for path in wanted if not (dgx_a100 / path[1:]).is_file()] == []
+
+
+def test_library_links_lead_to_cuda(root: Path, profile: Profile) -> None:
+    directory = next(root.glob("usr/lib/*-linux-gnu"))
+    assert os.readlink(directory / "libcuda.so") == "libcuda.so.1"
+    assert os.readlink(directory / "libcuda.so.1") == f"libcuda.so.{profile.driver_version}"
+
+
+def test_programs(root: Path) -> None:
+    programs = {path.name: path for path in (root / "usr/bin").iterdir()}
+    assert set(programs) == {
+        "nvidia-cuda-mps-control",
+        "nvidia-cuda-mps-server",
+        "nvidia-debugdump",
+        "nvidia-modprobe",
+        "nvidia-persistenced",
+        "nvidia-smi",
+    }
+    for path in programs.values():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o755
+        assert path.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_firmware_is_behind_the_merged_usr(root: Path, profile: Profile) -> None:
+    assert os.readlink(root / "lib") == "usr/lib"
+    directory = root / "lib/firmware/nvidia" / profile.driver_version
+    assert sorted(path.name for path in directory.iterdir()) == sorted(profile.firmware)
+
+
+def test_sockets(root: Path, profile: Profile) -> None:
+    assert os.readlink(root / "var/run") == "/run"
+    for daemon in profile.daemons:
+        assert stat.S_ISSOCK((root / "run" / daemon / "socket").lstat().st_mode)
+
+
+@pytest.mark.root
+def test_device_nodes(root: Path, profile: Profile) -> None:
+    found = {
+        path.name: (oct(path.lstat().st_mode), path.lstat().st_rdev)
+        for path in (root / "dev").iterdir()
+    }
+    numbers = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254)}
+    numbers |= {"nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
+    numbers |= {f"nvidia{gpu.minor}": (195, gpu.minor) for gpu in profile.gpus}
+    assert found == {
+        name: (oct(stat.S_IFCHR | 0o666), os.makedev(*number)) for name, number in numbers.items()
+    }
+
+
+def test_proc(root: Path, profile: Profile) -> None:
+    driver = root / "proc/driver/nvidia"
+    assert re.fullmatch(
+        rf"NVRM version: NVIDIA UNIX \w+ Kernel Module  {profile.driver_version}  .*UTC \d{{4}}\n"
+        r"GCC version:  gcc version .*\n",
+        (driver / "version").read_text(),
+    )
+    assert "\nModifyDeviceFiles: 1\n" in (driver / "params").read_text()
+    assert (driver / "registry").read_text() == 'Binary: ""\n'
+    assert "\n510 nvidia-uvm\n511 nvidia-caps\n" in (root / "proc/devices").read_text()
+    gpus = sorted(path.name for path in (driver / "gpus").iterdir())
+    assert gpus == [f"0000:{gpu.pci[1]:02x}:00.0" for gpu in profile.gpus]
+    for name, gpu in zip(gpus, profile.gpus, strict=True):
+        lines = (driver / "gpus" / name / "information").read_text().splitlines()
+        fields = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        assert fields == {
+            "Model": gpu.name,
+            "IRQ": str(gpu.irq),
+            "GPU UUID": gpu.uuid,
+            "Video BIOS": gpu.vbios,
+            "Bus Type": "PCIe",
+            "DMA Size": "47 bits",
+            "DMA Mask": "0x7fffffffffff",
+            "Bus Location": name,
+            "Device Minor": str(gpu.minor),
+            "GPU Firmware": "N/A",
+            "GPU Excluded": "No",
+        }
+        assert {path.name for path in (driver / "gpus" / name).iterdir()} == {
+            "information",
+            "power",
+            "registry",
+        }
+
+
+def test_sys(root: Path, profile: Profile) -> None:
+    for gpu in profile.gpus:
+        device = root / f"sys/bus/pci/devices/0000:{gpu.pci[1]:02x}:00.0"
+        vendor, number = gpu.pci_id & 0xFFFF, gpu.pci_id >> 16
+        assert (device / "vendor").read_text() == "0x10de\n"
+        assert (device / "device").read_text() == f"0x{number:04x}\n"
+        assert (device / "class").read_text() == "0x030200\n"
+        config = (device / "config").read_bytes()
+        assert len(config) == 256
+        assert config[:4] == vendor.to_bytes(2, "little") + number.to_bytes(2, "little")
+        assert (config[11], config[10]) == (0x03, 0x02)
+
+
+def test_configuration_files_are_json(root: Path) -> None:
+    documents = [json.loads(path.read_text()) for path in root.rglob("*.json")]
+    assert len(documents) == 6
+
+
+def test_gpus_of_the_recorded_host() -> None:
+    gpus = PROFILES["dgx-a100"].gpus
+    assert [gpu.uuid[-3:] for gpu in gpus] == [
+        "23c",
+        "23d",
+        "23e",
+        "23f",
+        "240",
+        "241",
+        "242",
+        "243",
+    ]
+    assert [f"{gpu.pci[1]:02x}" for gpu in gpus] == ["07", "0f", "47", "4e", "87", "90", "b7", "bd"]
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def test_unknown_profile(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="^dgx: unknown profile; known: mx150, dgx-a100$"):
+        libnvc.sim.create("dgx", tmp_path / "driver")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "fault", ["hang", "nvml-error=", "nvml-error=0", "nvml-error=1000", "nvml-error=-1"]
+)
+def test_unknown_fault(tmp_path: Path, fault: str) -> None:
+    with pytest.raises(RequestError, match=f"^{fault}: unknown fault; known: nvml-hang, "):
+        libnvc.sim.create("mx150", tmp_path / "driver", fault=fault)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directory_that_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create("mx150", tmp_path)
+    assert str(caught.value) == f"{tmp_path}: directory is not empty"
+    assert (caught.value.errno, caught.value.path) == (errno.ENOTEMPTY, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_directory_with_a_simulated_driver(tmp_path: Path) -> None:
+    libnvc.sim.create("mx150", tmp_path)
+    before = describe(tmp_path)
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create("dgx-a100", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: already holds a simulated driver; remove it or name another directory"
+    )
+    assert describe(tmp_path) == before
+
+
+def test_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create("mx150", tmp_path / "file")
+    assert str(caught.value) == f"{tmp_path}/file: not a directory"
+    assert caught.value.errno == errno.ENOTDIR
+
+
+def test_directory_that_cannot_be_made() -> None:
+    with pytest.raises(NvcError) as caught:
+        libnvc.sim.create("mx150", "/proc/self/driver")
+    assert caught.value.errno == errno.ENOENT
+    assert str(caught.value) == (
+        "/proc/self/driver: cannot create the simulated driver: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_failure_leaves_nothing(tmp_path: Path, exists: bool) -> None:
+    directory = tmp_path / "driver"
+    if exists:
+        directory.mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))  # empty libraries fit, NVML does not
+    try:
+        with pytest.raises(NvcError) as caught:
+            libnvc.sim.create("mx150", directory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert str(caught.value).endswith(": cannot create the simulated driver: File too large")
+    assert list(tmp_path.rglob("*")) == ([directory] if exists else [])
+
+
+@pytest.mark.root
+def test_ordinary_user_gets_no_nodes(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o001)
+    directory = tmp_path / "driver"
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            made = libnvc.sim.create("mx150", directory)
+            (tmp_path / "warnings").write_text("\n".join(made.warnings))
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0
+    assert (tmp_path / "warnings").read_text() == (
+        f"{directory}/dev: no device nodes: making them needs root (CAP_MKNOD); "
+        "the simulated NVML and CUDA will find no driver"
+    )
+    assert list((directory / "dev").iterdir()) == []
+    assert stat.S_ISSOCK((directory / "run/nvidia-persistenced/socket").lstat().st_mode)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated driver's libraries and loader cache, by the eyes of pyelftools, ld.so, ldconfig."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import NoteSection
+from hypothesis import given
+from hypothesis import strategies as st
+
+import libnvc.sim
+from libnvc._native import elf, ldcache
+from libnvc.sim.cachewriter import write_cache
+from libnvc.sim.elfwriter import abi_note, write_library
+from libnvc.sim.libraries import driver_libraries
+from libnvc.sim.machine import this_machine
+
+NAMES = st.from_regex(r"lib[a-zA-Z0-9_+.-]{0,12}\.so(\.[0-9]{1,4}){0,3}", fullmatch=True)
+
+
+def dynamic(image: bytes) -> DynamicSection:
+    section = ELFFile(io.BytesIO(image)).get_section_by_name(".dynamic")
+    assert isinstance(section, DynamicSection)
+    return section
+
+
+@given(soname=NAMES, needed=st.lists(NAMES, max_size=5), note=st.booleans())
+def test_written_libraries(soname: str, needed: list[str], note: bool) -> None:
+    image = write_library(
+        machine=62,
+        soname=soname,
+        needed=tuple(needed),
+        note=abi_note((2, 3, 99)) if note else b"",
+    )
+    file = ELFFile(io.BytesIO(image))
+    assert (file.elfclass, file.little_endian, file["e_type"]) == (64, True, "ET_DYN")
+    assert file["e_machine"] == "EM_X86_64"
+    tags = list(dynamic(image).iter_tags())
+    assert [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"] == needed
+    assert [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"] == [soname]
+    for section in file.iter_sections():
+        assert section["sh_offset"] + section["sh_size"] <= len(image)
+    for segment in file.iter_segments("PT_LOAD"):
+        assert (segment["p_vaddr"] - segment["p_offset"]) % segment["p_align"] == 0
+    notes = file.get_section_by_name(".note.ABI-tag")
+    if not note:
+        assert notes is None
+        return
+    assert isinstance(notes, NoteSection)
+    (abi,) = notes.iter_notes()
+    assert (abi["n_name"], abi["n_type"]) == ("GNU", "NT_GNU_ABI_TAG")
+    assert [abi["n_desc"][f"abi_{part}"] for part in ("major", "minor", "tiny")] == [2, 3, 99]
+
+
+@pytest.mark.parametrize("profile", libnvc.sim.profiles(), ids=lambda profile: str(profile.name))
+def test_library_files(request: pytest.FixtureRequest, profile: libnvc.sim.Profile) -> None:
+    root = request.getfixturevalue(profile.name.replace("-", "_"))
+    version = profile.driver_version
+    for library in driver_libraries(version):
+        directory = f"{root}{this_machine().libs_dir}/{library.directory}"
+        path = f"{directory}/{library.file_name(version)}"
+        facts = elf.read(path)
+        soname = library.full_soname(version)
+        assert (facts.bits, facts.machine) == (64, this_machine().elf)
+        assert facts.soname == soname
+        assert facts.abi == ((2, 3, 99) if library.tls else None)
+        assert facts.needed[-1] == "libc.so.6"
+        assert os.path.realpath(f"{directory}/{soname}") == os.path.realpath(path)
+
+
+def test_needed_libraries_are_the_drivers_own(mx150: Path) -> None:
+    version = "515.86.01"
+    own = {library.full_soname(version) for library in driver_libraries(version)}
+    needed = {
+        name.format(v=version) for library in driver_libraries(version) for name in library.needed
+    }
+    assert len(needed) > 4
+    assert needed <= own
+
+
+def test_loader_maps_every_library(dgx_a100: Path) -> None:
+    """Not only by our own reading: ld.so loads them, with what they need."""
+    directory = f"{dgx_a100}{this_machine().libs_dir}"
+    script = (
+        "import ctypes, sys\n"
+        "for path in sys.argv[1:]: ctypes.CDLL(path)\n"
+        "print(open('/proc/self/maps').read())"
+    )
+    files = sorted(str(path) for path in Path(directory).rglob("*.so.*") if not path.is_symlink())
+    assert len(files) > 30
+    done = subprocess.run(
+        [sys.executable, "-c", script, *files],
+        env={"LD_LIBRARY_PATH": directory},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(file in done.stdout for file in files)
+
+
+# --- the loader cache ---------------------------------------------------------------------------
+
+
+def listing(cache: Path) -> list[str]:
+    done = subprocess.run(
+        ["/sbin/ldconfig", "-p", "-C", cache], capture_output=True, text=True, check=True
+    )
+    return re.findall(r"^\t.*", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("profile", ["mx150", "dgx_a100"])
+def test_cache_is_what_ldconfig_writes(
+    request: pytest.FixtureRequest, tmp_path: Path, profile: str
+) -> None:
+    root = request.getfixturevalue(profile)
+    copy = tmp_path / "root"
+    shutil.copytree(root / "etc", copy / "etc")
+    shutil.copytree(root / "usr", copy / "usr", symlinks=True)
+    (copy / "lib").symlink_to("usr/lib")
+    (copy / "etc/ld.so.cache").unlink()
+    subprocess.run(["/sbin/ldconfig", "-r", copy], check=True)
+    expected = listing(copy / "etc/ld.so.cache")
+    assert len(expected) > 30
+    assert listing(root / "etc/ld.so.cache") == expected
+    # ldconfig found every link in place.
+    links = [path for path in (copy / "usr").rglob("*") if path.is_symlink()]
+    assert [path for path in links if not (root / path.relative_to(copy)).is_symlink()] == []
+
+
+@given(names=st.sets(NAMES, max_size=12))
+def test_written_cache_reads_back(names: set[str]) -> None:
+    entries = [(name, f"/usr/lib/{name}") for name in names]
+    read = ldcache.parse(write_cache(entries, 0x0303), "cache")
+    assert sorted((entry.soname, entry.path) for entry in read) == sorted(entries)
+    assert {entry.flags for entry in read} <= {0x0303}
+
+
+def test_cache_order_is_that_of_the_loader() -> None:
+    """Numbers by value, digits above other characters, longer names above shorter ones."""
+    names = ["liba.so.1", "liba.so.10", "liba.so.9", "liba1.so", "liba.so", "libb.so"]
+    read = ldcache.parse(write_cache([(name, "/" + name) for name in names], 1), "cache")
+    assert [entry.soname for entry in read] == [
+        "libb.so",
+        "liba1.so",
+        "liba.so.10",
+        "liba.so.9",
+        "liba.so.1",
+        "liba.so",
+    ]
