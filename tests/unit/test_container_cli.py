@@ -25,6 +25,7 @@ from libnvc.cli.output import one_line
 import libnvc.sim
 from libnvc import errors
 from libnvc.model import DeviceFile, DriverFile, Gpu, Inventory, Library
+from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -480,6 +481,34 @@ def test_debug_log(capfd: pytest.CaptureFixture[str], tmp_path: Path, dgx_a100: 
         "listing device /dev/nvidia0 (GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c at 00000000:07:00.0)"
         in messages
     )
+
+
+@pytest.mark.root
+def test_debug_log_of_configure(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, dgx_a100: Path, rootfs: Path
+) -> None:
+    log = tmp_path / "log"
+    with NamespaceContainer(rootfs) as container:
+        subprocess.run(
+            ["nsenter", f"-m/proc/{container.pid}/ns/mnt", "umount", rootfs / "proc"], check=True
+        )
+        pid = f"--pid={container.pid}"
+        words = (f"--root={dgx_a100}", f"-d{log}", "configure", "-d0", "-u", "--no-cgroups", pid)
+        status, out, err = call(capfd, *words, str(rootfs))
+    # with no procfs to hide, one thing is left out: that is worth a line
+    assert (status, out, err.count("\n")) == (0, "", 1)
+    assert err.startswith(f"{NAME}: warning: /proc/driver/nvidia: ")
+    messages = [
+        match[1] for match in map(LOG_LINE.fullmatch, log.read_text().splitlines()) if match
+    ]
+    for expected in (
+        "configuring container with 'utility no-cgroups supervised'",
+        f"setting pid to {container.pid}",
+        f"setting rootfs to {rootfs}",
+        f"mounting {dgx_a100}/usr/bin/nvidia-smi at {rootfs}/usr/bin/nvidia-smi",
+        err.removeprefix(f"{NAME}: warning: ").rstrip("\n"),
+    ):
+        assert expected in messages
 
 
 def test_debug_log_that_cannot_be_opened(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,17 +7,15 @@ editable install would load some of the modules asked about before our first lin
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import _cffi_backend
-import libnvc.cli
 import pytest
 
-import libnvc
+from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,15 +49,22 @@ print({mark!r}, *sorted(set(sys.modules) - before))
 """
 
 
+def home(module: str) -> Path:
+    """Return the directory of a module's file, or of a package."""
+    found = find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
 @pytest.fixture
 def loaded() -> Callable[..., set[str]]:
     """Give a function that lists the modules that a statement loads in a fresh interpreter."""
 
     def run(statement: str) -> set[str]:
-        cli_parent = Path(next(iter(libnvc.cli.__path__))).parent
         program = PROGRAM.format(
-            paths=[str(Path(_cffi_backend.__file__).parent), str(Path(libnvc.__file__).parents[1])],
-            cli=str(cli_parent),
+            paths=[str(home("_cffi_backend")), str(home("libnvc").parent)],
+            cli=str(home("libnvc.cli").parent),
             statement=statement,
             mark=MARK,
         )
@@ -87,25 +92,28 @@ def test_importing_the_container_cli(loaded: Callable[..., set[str]]) -> None:
     assert loaded("import libnvc.cli.container_cli") - STANDARD == expected
 
 
-@pytest.mark.parametrize(
-    ("words", "modules"),
-    [
-        (["list"], {"container_list"}),
-        # as far as a plan: applying it would change this very process's mounts
-        (
-            ["configure", "-d0", "-c", f"--pid={os.getpid()}", "--ldconfig=@/no/such", "/usr"],
-            {"container_configure"},
-        ),
-        (["-u0:0", "info"], {"container_info", "container_user"}),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_running_a_command(
-    loaded: Callable[..., set[str]], dgx_a100: Path, words: list[str], modules: set[str]
-) -> None:
-    found = loaded(call(f"--root={dgx_a100}", *words))
+def check(found: set[str], modules: set[str]) -> None:
     ours = {name for name in found if name.split(".")[0] == "libnvc"}
     cli = {name for name in ours if name.startswith("libnvc.cli.")}
     assert cli == {f"libnvc.cli.{name}" for name in {*CLI, "_debuglog", *modules}}
     assert not {name for name in ours if name.startswith(("libnvc.sim", "libnvc.testing"))}
     assert found - ours <= STANDARD
+
+
+def test_list(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
+    check(loaded(call(f"--root={dgx_a100}", "list")), {"container_list"})
+
+
+def test_info(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
+    found = loaded(call(f"--root={dgx_a100}", "-u0:0", "info"))
+    check(found, {"container_info", "container_user"})
+
+
+@pytest.mark.root
+def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path) -> None:
+    with NamespaceContainer(rootfs) as container:
+        words = ("configure", "-d0", "-cu", "--no-cgroups", f"--pid={container.pid}", str(rootfs))
+        found = loaded(call(f"--root={dgx_a100}", *words))
+        inside = Path(f"/proc/{container.pid}/mountinfo").read_text()
+    assert f" {rootfs}/dev/nvidia0 " in inside
+    check(found, {"container_configure"})

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
@@ -83,7 +84,6 @@ def test_programs_are_clients_of_the_real_library(nvml_h: Path, program: str) ->
 
 
 def test_cuda_program_is_a_client_of_the_real_library(cuda_h: Path) -> None:
-    # The header renames two functions to newer ones unless told not to; both are there.
     assert compile_with(cuda_h, SOURCES / "cuda_probe.c") == ""
 
 
@@ -206,9 +206,7 @@ def test_native_files_run_with_any_glibc(path: Path) -> None:
     with path.open("rb") as stream:
         file = ELFFile(stream)
         assert file.get_section_by_name(".gnu.version_r") is None
-        needed = [
-            tag.needed
-            for tag in file.get_section_by_name(".dynamic").iter_tags()
-            if tag.entry.d_tag == "DT_NEEDED"
-        ]
-    assert set(needed) <= {"libc.so.6", "libdl.so.2"}
+        dynamic = file.get_section_by_name(".dynamic")
+        assert isinstance(dynamic, DynamicSection)
+        needed = {getattr(tag, "needed") for tag in dynamic.iter_tags("DT_NEEDED")}  # noqa: B009
+    assert needed <= {"libc.so.6", "libdl.so.2"}

@@ -9,6 +9,8 @@ import os
 import re
 import resource
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -288,13 +290,18 @@ def test_failure_leaves_nothing(tmp_path: Path, exists: bool) -> None:
     assert list(tmp_path.rglob("*")) == ([directory] if exists else [])
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """Return a directory that every user may enter and write."""
+    with tempfile.TemporaryDirectory(prefix="nvc-sim-") as name:
+        directory = Path(name)
+        directory.chmod(0o777)
+        yield directory
+
+
 @pytest.mark.root
-def test_ordinary_user_gets_no_nodes(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o001)
-    directory = tmp_path / "driver"
+def test_ordinary_user_gets_no_nodes(open_directory: Path) -> None:
+    directory = open_directory / "driver"
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -303,13 +310,13 @@ def test_ordinary_user_gets_no_nodes(tmp_path: Path) -> None:
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
             made = libnvc.sim.create("mx150", directory)
-            (tmp_path / "warnings").write_text("\n".join(made.warnings))
+            (open_directory / "warnings").write_text("\n".join(made.warnings))
             status = 0
         finally:
             os._exit(status)
     _, status = os.waitpid(pid, 0)
     assert status == 0
-    assert (tmp_path / "warnings").read_text() == (
+    assert (open_directory / "warnings").read_text() == (
         f"{directory}/dev: no device nodes: making them needs root (CAP_MKNOD); "
         "the simulated NVML and CUDA will find no driver"
     )

@@ -28,10 +28,12 @@ from libnvc.sim.machine import this_machine
 NAMES = st.from_regex(r"lib[a-zA-Z0-9_+.-]{0,12}\.so(\.[0-9]{1,4}){0,3}", fullmatch=True)
 
 
-def dynamic(image: bytes) -> DynamicSection:
+def names(image: bytes, kind: str) -> list[str]:
+    """Return the strings of one kind of entry of the dynamic section."""
     section = ELFFile(io.BytesIO(image)).get_section_by_name(".dynamic")
     assert isinstance(section, DynamicSection)
-    return section
+    field = kind.removeprefix("DT_").lower()
+    return [getattr(tag, field) for tag in section.iter_tags(kind)]
 
 
 @given(soname=NAMES, needed=st.lists(NAMES, max_size=5), note=st.booleans())
@@ -45,9 +47,8 @@ def test_written_libraries(soname: str, needed: list[str], note: bool) -> None:
     file = ELFFile(io.BytesIO(image))
     assert (file.elfclass, file.little_endian, file["e_type"]) == (64, True, "ET_DYN")
     assert file["e_machine"] == "EM_X86_64"
-    tags = list(dynamic(image).iter_tags())
-    assert [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"] == needed
-    assert [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"] == [soname]
+    assert names(image, "DT_NEEDED") == needed
+    assert names(image, "DT_SONAME") == [soname]
     for section in file.iter_sections():
         assert section["sh_offset"] + section["sh_size"] <= len(image)
     for segment in file.iter_segments("PT_LOAD"):
@@ -139,9 +140,9 @@ def test_cache_is_what_ldconfig_writes(
     assert [path for path in links if not (root / path.relative_to(copy)).is_symlink()] == []
 
 
-@given(names=st.sets(NAMES, max_size=12))
-def test_written_cache_reads_back(names: set[str]) -> None:
-    entries = [(name, f"/usr/lib/{name}") for name in names]
+@given(sonames=st.sets(NAMES, max_size=12))
+def test_written_cache_reads_back(sonames: set[str]) -> None:
+    entries = [(name, f"/usr/lib/{name}") for name in sonames]
     read = ldcache.parse(write_cache(entries, 0x0303), "cache")
     assert sorted((entry.soname, entry.path) for entry in read) == sorted(entries)
     assert {entry.flags for entry in read} <= {0x0303}
@@ -149,8 +150,8 @@ def test_written_cache_reads_back(names: set[str]) -> None:
 
 def test_cache_order_is_that_of_the_loader() -> None:
     """Numbers by value, digits above other characters, longer names above shorter ones."""
-    names = ["liba.so.1", "liba.so.10", "liba.so.9", "liba1.so", "liba.so", "libb.so"]
-    read = ldcache.parse(write_cache([(name, "/" + name) for name in names], 1), "cache")
+    sonames = ["liba.so.1", "liba.so.10", "liba.so.9", "liba1.so", "liba.so", "libb.so"]
+    read = ldcache.parse(write_cache([(name, "/" + name) for name in sonames], 1), "cache")
     assert [entry.soname for entry in read] == [
         "libb.so",
         "liba1.so",

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvc sim`, as installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import libnvc.sim
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def nvc_sim(commands: Path, tmp_path: Path) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [commands / "nvc", "sim", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_list(nvc_sim: Run) -> None:
+    done = nvc_sim("list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "PROFILE    DRIVER      CUDA  HOST\n"
+        "mx150      515.86.01   11.7  laptop, 1 GeForce MX150\n"
+        "dgx-a100   535.261.03  12.2  server, 8 A100-SXM4-40GB\n"
+    )
+
+
+def test_list_as_json(nvc_sim: Run) -> None:
+    done = nvc_sim("list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [
+        {
+            "profile": profile.name,
+            "title": profile.title,
+            "driver_version": profile.driver_version,
+            "cuda_version": profile.cuda_version,
+            "gpus": [{"uuid": gpu.uuid, "model": gpu.name} for gpu in profile.gpus],
+        }
+        for profile in libnvc.sim.profiles()
+    ]
+
+
+def test_create(nvc_sim: Run, tmp_path: Path) -> None:
+    done = nvc_sim("create", "--profile", "mx150", "driver")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/driver\n")
+    assert (tmp_path / "driver/etc/ld.so.cache").is_file()
+
+
+def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
+    done = nvc_sim("create", "--profile=mx150", "--fault=nvml-error=18", "--json", "driver")
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert (answer["root"], answer["profile"]) == (f"{tmp_path}/driver", "mx150")
+    assert (answer["fault"], answer["driver_version"]) == ("nvml-error=18", "515.86.01")
+    # Where root has no right to make nodes there is a warning, in both places.
+    assert done.stderr == "".join(f"nvc: warning: {text}\n" for text in answer["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--profile=dgx", "driver"), "dgx: unknown profile; known: mx150, dgx-a100"),
+        (
+            ("--profile=mx150", "--fault=fire", "driver"),
+            "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N "
+            "(N from 1 to 999)",
+        ),
+        (("--profile=mx150", "/proc"), "/proc: directory is not empty"),
+    ],
+)
+def test_refusals(nvc_sim: Run, arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = nvc_sim("create", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"nvc: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_profile_must_be_named(nvc_sim: Run) -> None:
+    done = nvc_sim("create", "driver")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--profile" in done.stderr
