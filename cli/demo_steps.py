@@ -144,6 +144,7 @@ def _run_by_runc(
     except BaseException:
         container.delete()
         raise
+    story.output(f"the container's process is {container.pid}")
     return container
 
 

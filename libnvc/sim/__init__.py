@@ -9,9 +9,9 @@ is real about it and what is not.
 
 from __future__ import annotations
 
-from .simulation import Simulation, create, cuda_client
 from .faults import FAULTS
 from .profiles import Profile, SimGpu, profiles
+from .simulation import Simulation, create, cuda_client
 
 __all__ = [
     "FAULTS",
