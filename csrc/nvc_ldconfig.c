@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -288,11 +289,13 @@ static int build_arguments(const struct nvc_ldconfig *job, const char **argv, st
 	return 0;
 }
 
-/* The words of a failing ldconfig go to the pipe; everything else it has is closed on exec. */
+/* The words of a failing ldconfig go to the pipe; everything else is closed on exec, also what the
+ * caller left open (close_range is from 5.9, its flag from 5.11: before, that stays open). */
 static int redirect(int words_fd, struct nvc_error *err)
 {
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+	(void)syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(words_fd, 1) < 0 || dup2(words_fd, 2) < 0)
 		return fail(err, "redirect", "output");
 	return 0;

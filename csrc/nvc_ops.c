@@ -52,6 +52,13 @@ static int give_to_owner(const struct nvc_ops *ops, int dir_fd, const char *name
 	return fchownat(dir_fd, name, ops->uid, ops->gid, AT_SYMLINK_NOFOLLOW);
 }
 
+static int give_file_to_owner(const struct nvc_ops *ops, int fd)
+{
+	if (ops->uid == 0 && ops->gid == 0)
+		return 0;
+	return fchown(fd, ops->uid, ops->gid);
+}
+
 /* Note the identity of what a step made. */
 static int complete(struct nvc_record *record, int dir_fd, const char *name)
 {
@@ -140,7 +147,7 @@ static int make_file(struct nvc_ops *ops, const struct task *task, mode_t mode,
 	if (record == NULL)
 		return -1;
 	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, mode);
-	if (fd < 0 || give_to_owner(ops, ops->dir.fd, task->name) < 0 ||
+	if (fd < 0 || give_file_to_owner(ops, fd) < 0 ||
 	    complete(record, ops->dir.fd, task->name) < 0)
 		return fail_at(ops, "file creation", task->path, err);
 	return 0;
@@ -325,7 +332,7 @@ static int do_write_file(struct nvc_ops *ops, struct task *task, struct nvc_erro
 			return fail_at(ops, "write", task->path, err);
 		at += (uint32_t)put;
 	}
-	if (give_to_owner(ops, ops->dir.fd, task->name) < 0)
+	if (give_file_to_owner(ops, fd) < 0)
 		return fail_at(ops, "file creation", task->path, err);
 	return 0;
 }
