@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of operation × sinks: each sink takes a kind, or refuses it by name."""
+"""Each kind of operation and each sink: the sink takes it, or refuses it by name."""
 
 from __future__ import annotations
 
