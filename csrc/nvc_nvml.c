@@ -132,12 +132,17 @@ static bool is_group(gid_t gid)
 	       saved == gid;
 }
 
-static int change_ids(const struct nvc_nvml_options *options, struct nvc_error *err)
+/* Enter the root and become whom the options name. Who we are is asked before: in a user namespace
+ * of our own without a mapping everybody looks like the overflow user. */
+static int change_identity(const struct nvc_nvml_options *options, struct nvc_error *err)
 {
 	uid_t uid = options->uid == NVC_NVML_KEEP_ID ? geteuid() : options->uid;
 	gid_t gid = options->gid == NVC_NVML_KEEP_ID ? getegid() : options->gid;
+	bool is_already = is_user(uid) && is_group(gid);
 
-	if (is_user(uid) && is_group(gid))
+	if (enter_root(options->root, err) < 0)
+		return -1;
+	if (is_already)
 		return 0;
 	if (setresgid(gid, gid, gid) < 0 || setgroups(1, &gid) < 0 ||
 	    setresuid(uid, uid, uid) < 0) {
@@ -170,8 +175,7 @@ static int child_ask(const struct nvc_nvml_options *options, pid_t parent, struc
 	reset_signals();
 	drop_descriptors();
 	(void)setrlimit(RLIMIT_CORE, &no_core);
-	if (enter_root(options->root, err) < 0 || change_ids(options, err) < 0 ||
-	    drop_privileges(err) < 0)
+	if (change_identity(options, err) < 0 || drop_privileges(err) < 0)
 		return -1;
 	follow_parent(parent);
 	return nvc_nvml_ask(options->library, &record->facts, err);

@@ -78,7 +78,8 @@ def test_in_a_user_namespace(commands: Path, environment: dict[str, str]) -> Non
 def test_interrupted(commands: Path, environment: dict[str, str], number: signal.Signals) -> None:
     mounted = mounts()
     with subprocess.Popen(
-        [commands / "nvc", "demo"],
+        # A job in the background of a script inherits an ignored SIGINT.
+        ["env", f"--default-signal={number.name.removeprefix('SIG')}", commands / "nvc", "demo"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -118,12 +118,14 @@ def open_sims() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("words", "suffix"), [(("info",), "info"), (("info", "--csv"), "csv"), (("list",), "list")]
 )
+@pytest.mark.parametrize("user", [1000, 65534])
 def test_ordinary_user_sees_the_same(
     capfd: pytest.CaptureFixture[str],
     open_sims: Path,
     profile: str,
     words: tuple[str, ...],
     suffix: str,
+    user: int,
 ) -> None:
     # In a child of this process, because that user may not be allowed to enter the directory
     # with the interpreter; the first call loads every module that the second one needs.
@@ -133,8 +135,8 @@ def test_ordinary_user_sees_the_same(
     pid = os.fork()
     if pid == 0:
         os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         os._exit(module.main([NAME, *command]))
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
