@@ -125,6 +125,7 @@ def test_ordinary_user_sees_the_same(
     profile: str,
     words: tuple[str, ...],
     suffix: str,
+    *,
     user: int,
 ) -> None:
     # In a child of this process, because that user may not be allowed to enter the directory
