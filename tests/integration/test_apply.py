@@ -128,7 +128,9 @@ def own_cgroup(box: Box) -> Iterator[Path]:
         for line in Path("/proc/self/cgroup").read_text().splitlines()
         if "devices" in line.split(":")[1].split(",")
     )
-    group = Path(f"/sys/fs/cgroup/devices{line.split(':')[2].rstrip('/')}/libnvc-test-{os.getpid()}")
+    group = Path(
+        f"/sys/fs/cgroup/devices{line.split(':')[2].rstrip('/')}/libnvc-test-{os.getpid()}"
+    )
     group.mkdir()
     (group / "devices.deny").write_text("a")
     (group / "devices.allow").write_text("c 1:3 rwm")
