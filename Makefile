@@ -41,9 +41,10 @@ build: $(VENV)/.built
 	@echo "ready: $(BIN)/nvc, $(BIN)/nvidia-container-cli"
 
 $(VENV)/.created:
-	$(NEED) gcc=gcc c-headers=libc6-dev $(PYTHON)=python3 python-build=python3-venv,python3-dev
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	echo "$(PYTHON) is older than Python 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(NEED) python3=python3 gcc=gcc c-headers=libc6-dev
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "$(PYTHON) is not Python 3.11 or newer: name one by make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(NEED) python-build=python3-venv,python3-dev
 	@echo "venv: $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install 'pip>=25.1' 'setuptools>=77' 'cffi>=1.17'

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sysconfig
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,14 +62,18 @@ def tell(story: Story, directory: Path, why_not_runc: str) -> None:
     else:
         container = _run_by_runc(story, directory, driver, granted, rootfs)
         what = libnvc.Target(pid=container.pid)
-    with ExitStack() as clean_up:
-        clean_up.callback(container.delete)
-        clean_up.callback(_forget, what)
-        _look_inside(story, container, client, _visible(driver, granted, why_not_runc))
-        if not why_not_runc:
-            _try_another(story, container, driver, granted)
-        _show_changes(story, container)
+    try:
+        try:
+            _look_inside(story, container, client, _visible(driver, granted, why_not_runc))
+            if not why_not_runc:
+                _try_another(story, container, driver, granted)
+            _show_changes(story, container)
+        except BaseException:
+            libnvc.detach(what)
+            raise
         _detach(story, container, what)
+    finally:
+        container.delete()
     _finish(story, before)
 
 
@@ -265,12 +268,6 @@ def _detach(story: Story, container: Container, what: libnvc.Target | libnvc.App
     if left:
         raise libnvc.NvcError(f"left in the container after detaching: {' '.join(left)}")
     story.say("Nothing is left: no mount, no node, no device rule.")
-
-
-def _forget(what: libnvc.Target | libnvc.Applied) -> None:
-    """Detach what is still attached when the demo is interrupted."""
-    with suppress(libnvc.ContainerError):
-        libnvc.detach(what)
 
 
 def _finish(story: Story, before: tuple[Mount, ...]) -> None:
