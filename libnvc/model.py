@@ -202,9 +202,11 @@ class Applied(Record):
         warnings: one line each, of the plan and of applying it.
         journal: path of the journal, by which any process of root can detach, or "".
         journal_fd: the journal where it has no path: it ends with this process.
+        journal_inode: its inode, by which a number that was closed and reused is told.
     """
 
     target: Target
     warnings: tuple[str, ...] = ()
     journal: str = ""
     journal_fd: int = -1
+    journal_inode: int = 0

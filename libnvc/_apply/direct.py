@@ -72,6 +72,7 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         warnings=plan.warnings + warnings,
         journal=path,
         journal_fd=-1 if path else fd,
+        journal_inode=0 if path else os.fstat(fd).st_ino,
     )
 
 
@@ -92,7 +93,7 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
     """
     if isinstance(what, Applied):
         if not what.journal:
-            _detach_fd(what.journal_fd, ldconfig, timeout)
+            _detach_fd(what, ldconfig, timeout)
             return
         paths = [what.journal]
     else:
@@ -103,9 +104,14 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         _detach_path(path, ldconfig, timeout)
 
 
-def _detach_fd(fd: int, ldconfig: str, timeout: float) -> None:
-    if fd < 0:
-        raise ContainerError("nothing to detach: the journal is closed")
+def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
+    fd = applied.journal_fd
+    try:
+        is_ours = os.fstat(fd).st_ino == applied.journal_inode
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        raise ContainerError(f"process {applied.target.pid}: detached already")
     detach_journal(fd, ldconfig=ldconfig, timeout=timeout)
     os.close(fd)
 

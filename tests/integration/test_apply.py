@@ -347,6 +347,22 @@ def test_another_process_can_detach(box: Box, source: Path) -> None:
     box.assert_untouched()
 
 
+def test_a_journal_in_memory_is_used_once(
+    box: Box, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libnvc._apply.journal.DIRECTORY", "/proc/no/libnvc")
+    applied = nvc.apply(plan(*every_kind(source)[:5]), box.target)
+    assert applied.journal == ""
+    nvc.detach(applied)
+    box.assert_untouched()
+    reused = os.open("/dev/null", os.O_RDONLY)
+    assert reused == applied.journal_fd
+    with pytest.raises(nvc.ContainerError) as caught:
+        nvc.detach(applied)
+    assert str(caught.value) == f"process {box.container.pid}: detached already"
+    os.close(reused)
+
+
 def test_detach_after_the_container_pivoted(box: Box, source: Path) -> None:
     applied = nvc.apply(plan(*every_kind(source)[:12]), box.target)
     box.container.start()  # chroot: its root is the rootfs from here on
