@@ -2,17 +2,10 @@
 #include "nvc_apply.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 
 #include "nvc_cgroup.h"
 #include "nvc_cleanup.h"
@@ -21,36 +14,40 @@
 #include "nvc_ns.h"
 #include "nvc_syscalls.h"
 #include "nvc_undo.h"
+#include "nvc_worker.h"
 
-#define REAP_MS 2000 /* how long a killed child may take to go */
-
-/* What the children tell, in memory shared with them. */
+/* What the children tell, and are told, in memory shared with them. */
 struct outcome {
 	struct nvc_error err;  /* of the failing operation */
 	struct nvc_error left; /* of the undo */
 	uint32_t current;      /* operation at work */
-	uint32_t undone;       /* the failing child has undone everything, or tried */
+	uint32_t undone;       /* an undo ran to its end */
+	uint32_t stop;         /* the worker shall stop and undo */
 	char warnings[NVC_OPS_WARNINGS_MAX];
 };
 
-struct job {
+struct nvc_job {
 	struct nvc_plan plan;
 	struct nvc_kernel kernel;
 	struct nvc_container container;
 	struct nvc_journal journal;
-	struct outcome *outcome;
+	struct nvc_journal_file_at file;
+	struct nvc_cgroup cgroup;
+	struct nvc_groups groups;
 	struct nvc_loose_mount *loose;
-	int cgroup_fd, program_fd;
+	struct outcome *outcome;
+	struct nvc_worker worker;
+	int program_fd;
 	int timeout_ms;
+	pid_t parent;
+	struct stat host_root;
 };
 
-typedef int job_body(struct job *job);
-
-/* --- in the child --------------------------------------------------------------------------------
+/* --- in the child ------------------------------------------------------------------------------
  */
 
 /* Resolve the container's root in its namespace, as the caller named it. */
-static int open_rootfs(const struct job *job, struct nvc_root *out, struct nvc_error *err)
+static int open_rootfs(const struct nvc_job *job, struct nvc_root *out, struct nvc_error *err)
 {
 	const char *rootfs = job->journal.file->rootfs;
 	struct nvc_root host = {job->container.root_fd, "/", job->kernel.openat2};
@@ -76,7 +73,7 @@ static int open_rootfs(const struct job *job, struct nvc_root *out, struct nvc_e
 	return 0;
 }
 
-static bool is_journal_root(const struct job *job, int fd)
+static bool is_journal_root(const struct nvc_job *job, int fd)
 {
 	struct stat st;
 
@@ -85,7 +82,7 @@ static bool is_journal_root(const struct job *job, int fd)
 }
 
 /* Find the root that the journal is about: the process may have pivoted to it since. */
-static int find_rootfs(const struct job *job, struct nvc_root *out, struct nvc_error *err)
+static int find_rootfs(const struct nvc_job *job, struct nvc_root *out, struct nvc_error *err)
 {
 	out->openat2 = job->kernel.openat2;
 	out->fd = job->container.root_fd;
@@ -100,46 +97,81 @@ static int find_rootfs(const struct job *job, struct nvc_root *out, struct nvc_e
 	                "no longer the directory that was changed");
 }
 
-static int undo_in(const struct job *job, const struct nvc_root *root)
+/* Undo everything. A worker whose parent is gone also removes the journal, once it is empty. */
+static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 {
-	struct nvc_undo undo = {(struct nvc_journal *)(uintptr_t)&job->journal, root,
-	                        job->cgroup_fd, job->program_fd};
+	struct nvc_undo undo = {.journal = &job->journal,
+	                        .root = root,
+	                        .cgroup = &job->cgroup,
+	                        .groups = &job->groups,
+	                        .program_fd = job->program_fd};
+	int result = nvc_undo_all(&undo, &job->outcome->left);
 
 	job->outcome->undone = 1;
-	return nvc_undo_all(&undo, &job->outcome->left);
+	if (result == 0 && job->file.dir_fd >= 0 && getppid() != job->parent)
+		(void)unlinkat(job->file.dir_fd, job->file.name, 0);
+	return result;
 }
 
-static int apply_body(struct job *job)
+/* mount(2) takes its sources from what the container sees: that must still be the host's tree,
+ * never the image's. */
+static int check_way(const struct nvc_job *job, const struct nvc_mounter *mounter,
+                     struct nvc_error *err)
 {
-	struct outcome *outcome = job->outcome;
-	struct nvc_error *err = &outcome->err;
+	struct stat st;
+
+	if (mounter->way != NVC_MOUNTS_CLASSIC ||
+	    (job->journal.file->rootfs[0] != '\0' && stat("/", &st) == 0 &&
+	     st.st_dev == job->host_root.st_dev && st.st_ino == job->host_root.st_ino))
+		return 0;
+	return nvc_fail(err, NVC_EKERNEL, job->kernel.open_tree ? "move_mount" : "open_tree", NULL,
+	                "a container that has already changed its root needs kernel 5.2 or newer");
+}
+
+static int apply_all(struct nvc_job *job, struct nvc_ops *ops, struct nvc_error *err)
+{
 	struct nvc_journal_file *file = job->journal.file;
+	struct nvc_mounter mounter;
+	struct stat st;
+
+	ops->mounter = &mounter;
+	if (nvc_mounter_open(&job->kernel, &mounter, err) < 0 || nvc_ops_prepare(ops, err) < 0 ||
+	    nvc_ns_enter(&job->container, err) < 0 || check_way(job, &mounter, err) < 0 ||
+	    open_rootfs(job, &ops->root, err) < 0)
+		return -1;
+	if (fstat(ops->root.fd, &st) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", ops->root.name);
+	file->root_dev = st.st_dev;
+	file->root_ino = st.st_ino;
+	return nvc_ops_run(ops, err);
+}
+
+static int apply_body(void *cookie)
+{
+	struct nvc_job *job = cookie;
+	struct outcome *outcome = job->outcome;
 	struct nvc_ops ops = {.plan = &job->plan,
+	                      .groups = &job->groups,
 	                      .loose = job->loose,
 	                      .journal = &job->journal,
-	                      .cgroup_fd = job->cgroup_fd,
+	                      .root = {.fd = -1},
+	                      .cgroup = &job->cgroup,
+	                      .stop = {&outcome->stop, job->parent},
 	                      .program_fd = job->program_fd,
 	                      .uid = job->container.uid,
 	                      .gid = job->container.gid,
 	                      .current = &outcome->current,
 	                      .warnings = outcome->warnings};
-	struct stat st;
 
-	if (nvc_ops_prepare(&ops, err) < 0 || nvc_ns_enter(&job->container, err) < 0 ||
-	    open_rootfs(job, &ops.root, err) < 0)
-		return -1;
-	if (fstat(ops.root.fd, &st) < 0)
-		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", ops.root.name);
-	file->root_dev = st.st_dev;
-	file->root_ino = st.st_ino;
-	if (nvc_ops_run(&ops, err) == 0)
+	if (apply_all(job, &ops, &outcome->err) == 0)
 		return 0;
 	(void)undo_in(job, &ops.root);
 	return -1;
 }
 
-static int undo_body(struct job *job)
+static int undo_body(void *cookie)
 {
+	struct nvc_job *job = cookie;
 	struct nvc_root root;
 
 	if (nvc_ns_enter(&job->container, &job->outcome->left) < 0 ||
@@ -148,101 +180,42 @@ static int undo_body(struct job *job)
 	return undo_in(job, &root);
 }
 
-/* Alone from here on: no signal handler of the caller runs, no umask of the caller counts, and we
- * do not outlive whom we work for. */
-static void become_worker(void)
+/* --- in the parent -----------------------------------------------------------------------------
+ */
+
+/* Put an end that was not a success into words; `said` is what the child left. */
+static int explain(enum nvc_wait end, const struct nvc_error *said, struct nvc_error *err)
 {
-	struct rlimit files;
-	sigset_t all;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	(void)umask(0);
-	/* One descriptor for each mount: as many as we may have. */
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
-
-/* --- in the parent
- * --------------------------------------------------------------------------------- */
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Wait until the other end of the pipe is gone: the child, whatever became of it. */
-static bool wait_gone(int fd, int timeout_ms)
-{
-	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-	long deadline = now_ms() + timeout_ms;
-
-	for (;;) {
-		long left = deadline - now_ms();
-		int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
-		if (ready > 0)
-			return true;
-		if (ready == 0 || errno != EINTR)
-			return false;
-	}
-}
-
-static int reap(pid_t pid, int *status)
-{
-	pid_t got;
-
-	do
-		got = waitpid(pid, status, __WALL);
-	while (got < 0 && errno == EINTR);
-	return got == pid ? 0 : -1;
-}
-
-/* Run a body in a child under the job's deadline. 0: it ended well. -1 with `err`: it said why,
- * hung, or died. */
-static int run_child(struct job *job, job_body *body, const struct nvc_error *said,
-                     struct nvc_error *err)
-{
-	int pipe_fds[2], status = 0;
-	bool timed_out = false;
-	pid_t pid;
-
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-		return nvc_fail_errno(err, NVC_EINTERNAL, "open", "pipe");
-	pid = nvc_clone(0);
-	if (pid == 0) {
-		become_worker();
-		_exit(body(job) == 0 ? 0 : 1);
-	}
-	(void)close(pipe_fds[1]);
-	nvc_autofd int alive_fd = pipe_fds[0];
-	if (pid < 0)
-		return nvc_fail_errno(err, NVC_EINTERNAL, "process creation", "worker");
-	if (!wait_gone(alive_fd, job->timeout_ms)) {
-		timed_out = true;
-		(void)kill(pid, SIGKILL);
-		/* A child in an uninterruptible call stays; so do not wait for ever. */
-		if (!wait_gone(alive_fd, REAP_MS))
-			return nvc_fail(err, NVC_ETIMEOUT, "apply", NULL,
-			                "the worker hangs in a system call and cannot be killed");
-	}
-	if (reap(pid, &status) < 0)
-		return nvc_fail_errno(err, NVC_EINTERNAL, "process reaping", "worker");
-	if (timed_out)
-		return nvc_fail(err, NVC_ETIMEOUT, "apply", NULL,
-		                "the worker did not finish before its deadline");
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return 0;
-	if (WIFEXITED(status) && said->code != NVC_OK) {
+	switch (end) {
+	case NVC_WAIT_FAILED:
+		if (said->code == NVC_OK)
+			break;
 		*err = *said;
 		return -1;
+	case NVC_WAIT_TIMEOUT:
+		return nvc_fail(err, NVC_ETIMEOUT, "apply", NULL,
+		                "the worker did not finish before its deadline");
+	case NVC_WAIT_STUCK:
+		return nvc_fail(err, NVC_ETIMEOUT, "apply", NULL,
+		                "the worker hangs in a system call and cannot be killed");
+	case NVC_WAIT_DONE:
+	case NVC_WAIT_KILLED:
+	case NVC_WAIT_INTERRUPTED:
+	default:
+		break;
 	}
 	return nvc_fail(err, NVC_ECRASH, "apply", NULL, "the worker was killed");
+}
+
+/* Have a child undo what the journal holds. */
+static int run_undo(struct nvc_job *job, struct nvc_error *err)
+{
+	enum nvc_wait end;
+
+	if (nvc_worker_start(undo_body, job, job->timeout_ms, &job->worker, err) < 0)
+		return -1;
+	end = nvc_worker_wait(&job->worker, false);
+	return end == NVC_WAIT_DONE ? 0 : explain(end, &job->outcome->left, err);
 }
 
 static void *map_shared(size_t size, struct nvc_error *err)
@@ -264,34 +237,75 @@ static bool has_kind(const struct nvc_plan *plan, uint32_t kind)
 	return false;
 }
 
-static void job_close(struct job *job)
+static struct nvc_job *new_job(int timeout_ms, struct nvc_error *err)
 {
+	struct nvc_job *job = malloc(sizeof *job);
+
+	if (job == NULL) {
+		(void)nvc_fail_errno(err, NVC_EINTERNAL, "allocate", "job");
+		return NULL;
+	}
+	*job = (struct nvc_job){.container = nvc_container_init,
+	                        .cgroup = nvc_cgroup_init,
+	                        .groups = nvc_groups_init,
+	                        .worker = nvc_worker_init,
+	                        .program_fd = -1,
+	                        .timeout_ms = timeout_ms,
+	                        .parent = getpid()};
+	nvc_kernel_probe(&job->kernel);
+	job->outcome = map_shared(sizeof *job->outcome, err);
+	if (job->outcome == NULL || stat("/", &job->host_root) < 0)
+		nvc_job_free(nvc_steal_ptr(&job));
+	return job;
+}
+
+void nvc_job_free(struct nvc_job *job)
+{
+	if (job == NULL)
+		return;
 	if (job->outcome != NULL)
 		(void)munmap(job->outcome, sizeof *job->outcome);
 	if (job->journal.base != NULL)
 		nvc_journal_close(&job->journal);
 	nvc_free_ptr(&job->loose);
+	nvc_close_fd(&job->worker.alive_fd);
 	nvc_close_fd(&job->program_fd);
-	nvc_close_fd(&job->cgroup_fd);
+	nvc_cgroup_close(&job->cgroup);
+	nvc_groups_close(&job->groups);
 	nvc_ns_close(&job->container);
+	nvc_free_ptr(&job);
 }
 
-#define job_init {.container = {.mnt_fd = -1, .root_fd = -1}, .cgroup_fd = -1, .program_fd = -1}
-#define autojob  __attribute__((cleanup(job_close))) struct job
+static void free_job(struct nvc_job **job)
+{
+	nvc_job_free(*job);
+}
 
-static int prepare_journal(struct job *job, const struct nvc_target *target, int journal_fd,
-                           struct nvc_error *err)
+#define autojob __attribute__((cleanup(free_job))) struct nvc_job
+
+/* What both directions need. */
+static int open_container(struct nvc_job *job, int pid, struct nvc_error *err)
+{
+	if (nvc_ns_open(pid, &job->container, err) < 0)
+		return -1;
+	return nvc_groups_open(job->container.table_fd, &job->groups, err);
+}
+
+static int open_tools(struct nvc_job *job, bool cgroup, const char *ldconfig, struct nvc_error *err)
+{
+	if (cgroup && nvc_cgroup_open(job->container.proc_fd, &job->cgroup, err) < 0)
+		return -1;
+	if (ldconfig == NULL)
+		return 0;
+	job->program_fd = nvc_ldconfig_load(ldconfig, err);
+	return job->program_fd < 0 ? -1 : 0;
+}
+
+static int make_journal(struct nvc_job *job, const struct nvc_target *target, struct nvc_error *err)
 {
 	struct nvc_journal_file *file;
-	nvc_autofd int memory_fd = -1;
 
-	if (journal_fd < 0) {
-		memory_fd = memfd_create("journal", MFD_CLOEXEC);
-		if (memory_fd < 0)
-			return nvc_fail_errno(err, NVC_EINTERNAL, "create", "journal");
-		journal_fd = memory_fd;
-	}
-	if (nvc_journal_create(journal_fd, &job->journal, err) < 0)
+	if (nvc_journal_create(job->file.fd, &job->journal, err) < 0)
 		return -1;
 	file = job->journal.file;
 	file->pid = target->pid;
@@ -302,72 +316,80 @@ static int prepare_journal(struct job *job, const struct nvc_target *target, int
 	return 0;
 }
 
-static int prepare_apply(struct job *job, const struct nvc_target *target, int journal_fd,
+static int prepare_apply(struct nvc_job *job, const struct nvc_target *target,
                          struct nvc_error *err)
 {
-	size_t count = job->plan.count == 0 ? 1 : job->plan.count;
+	bool cache = has_kind(&job->plan, NVC_OP_LOADER_CACHE);
 
 	if (strlen(target->rootfs) >= PATH_MAX ||
 	    (target->rootfs[0] != '\0' && target->rootfs[0] != '/'))
 		return nvc_fail(err, NVC_EINVAL, "check", target->rootfs,
 		                "the rootfs is not an absolute path");
-	if (nvc_kernel_require_mounts(&job->kernel, err) < 0 ||
-	    nvc_ns_open(target->pid, &job->container, err) < 0)
+	if (open_container(job, target->pid, err) < 0 ||
+	    open_tools(job, has_kind(&job->plan, NVC_OP_DEVICE_ACCESS),
+	               cache ? target->ldconfig : NULL, err) < 0)
 		return -1;
-	if (has_kind(&job->plan, NVC_OP_DEVICE_ACCESS)) {
-		job->cgroup_fd = nvc_cgroup_open(target->pid, err);
-		if (job->cgroup_fd < 0)
-			return -1;
-	}
-	if (has_kind(&job->plan, NVC_OP_LOADER_CACHE)) {
-		job->program_fd = nvc_ldconfig_load(target->ldconfig, err);
-		if (job->program_fd < 0)
-			return -1;
-	}
-	job->loose = calloc(count, sizeof *job->loose);
+	job->loose = calloc(job->plan.count + 1, sizeof *job->loose);
 	if (job->loose == NULL)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "allocate", "mounts");
-	job->outcome = map_shared(sizeof *job->outcome, err);
-	return job->outcome == NULL ? -1 : prepare_journal(job, target, journal_fd, err);
+	return make_journal(job, target, err);
 }
 
-/* After a failure: see to it that nothing is left, and say so if something is. */
-static void clean_up(struct job *job, struct nvc_report *report)
+struct nvc_job *nvc_apply_start(const uint8_t *buf, size_t len, const struct nvc_target *target,
+                                const struct nvc_journal_file_at *journal, struct nvc_error *err)
+{
+	autojob *job = new_job(target->timeout_ms, err);
+
+	if (job == NULL)
+		return NULL;
+	job->file = *journal;
+	if (nvc_plan_open(buf, len, &job->plan, err) < 0 || prepare_apply(job, target, err) < 0 ||
+	    nvc_worker_start(apply_body, job, job->timeout_ms, &job->worker, err) < 0)
+		return NULL;
+	return nvc_steal_ptr(&job);
+}
+
+/* See to it that nothing is left, and say so if something is. */
+static void clean_up(struct nvc_job *job, struct nvc_report *report)
 {
 	struct outcome *outcome = job->outcome;
+	struct nvc_error left;
 
 	if (outcome->undone == 0 && job->journal.file->log_len > 0) {
-		struct nvc_error left;
-		if (run_child(job, undo_body, &outcome->left, &left) < 0)
+		if (run_undo(job, &left) < 0)
 			outcome->left = left;
 		outcome->undone = 1;
 	}
 	report->left = outcome->left;
-	report->undone = outcome->undone;
 }
 
-int nvc_apply(const uint8_t *buf, size_t len, const struct nvc_target *target, int journal_fd,
-              struct nvc_report *report, struct nvc_error *err)
+int nvc_apply_wait(struct nvc_job *job, struct nvc_report *report, struct nvc_error *err)
 {
-	autojob job = job_init;
-	int result;
+	struct outcome *outcome = job->outcome;
+	enum nvc_wait end = nvc_worker_wait(&job->worker, true);
 
 	memset(report, 0, sizeof *report);
-	if (nvc_plan_open(buf, len, &job.plan, err) < 0)
-		return -1;
-	nvc_kernel_probe(&job.kernel);
-	job.timeout_ms = target->timeout_ms;
-	if (prepare_apply(&job, target, journal_fd, err) < 0)
-		return -1;
-	result = run_child(&job, apply_body, &job.outcome->err, err);
-	if (result < 0) {
-		if (err->code == NVC_ETIMEOUT || err->code == NVC_ECRASH)
-			err->op_index = (int)job.outcome->current;
-		clean_up(&job, report);
+	if (end == NVC_WAIT_INTERRUPTED)
+		return NVC_INTERRUPTED;
+	if (end != NVC_WAIT_DONE) {
+		(void)explain(end, &outcome->err, err);
+		if (end != NVC_WAIT_FAILED)
+			err->op_index = (int)outcome->current;
+		clean_up(job, report);
 	}
-	memcpy(report->warnings, job.outcome->warnings, sizeof report->warnings);
+	memcpy(report->warnings, outcome->warnings, sizeof report->warnings);
 	report->warnings[sizeof report->warnings - 1] = '\0';
-	return result;
+	return end == NVC_WAIT_DONE ? 0 : -1;
+}
+
+int nvc_apply_cancel(struct nvc_job *job, struct nvc_report *report)
+{
+	memset(report, 0, sizeof *report);
+	__atomic_store_n(&job->outcome->stop, 1, __ATOMIC_RELEASE);
+	if (job->worker.pid > 0)
+		(void)nvc_worker_wait(&job->worker, false);
+	clean_up(job, report);
+	return report->left.code == NVC_OK ? 0 : -1;
 }
 
 /* Whether the log has steps that need what only some containers have. */
@@ -381,54 +403,43 @@ static bool logged(const struct nvc_journal *journal, enum nvc_step step)
 	return false;
 }
 
-static int prepare_detach(struct job *job, int journal_fd, const char *ldconfig,
-                          struct nvc_error *err)
+static int prepare_detach(struct nvc_job *job, const char *ldconfig, struct nvc_error *err)
 {
-	struct nvc_journal_file *file;
+	const struct nvc_journal *journal = &job->journal;
+	bool cgroup, cache;
 
-	if (nvc_journal_open(journal_fd, &job->journal, err) < 0)
+	if (nvc_journal_open(job->file.fd, &job->journal, err) < 0 ||
+	    open_container(job, journal->file->pid, err) < 0)
 		return -1;
-	file = job->journal.file;
-	if (nvc_ns_open(file->pid, &job->container, err) < 0)
-		return -1;
-	if (job->container.start_time != file->start_time)
+	if (job->container.start_time != journal->file->start_time)
 		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
 		                "the container's process is gone: its pid names another one now");
-	if (logged(&job->journal, NVC_STEP_CGROUP)) {
-		job->cgroup_fd = nvc_cgroup_open(file->pid, err);
-		if (job->cgroup_fd < 0)
-			return -1;
-	}
-	if (logged(&job->journal, NVC_STEP_CACHE)) {
-		job->program_fd = nvc_ldconfig_load(ldconfig, err);
-		if (job->program_fd < 0)
-			return -1;
-	}
-	job->outcome = map_shared(sizeof *job->outcome, err);
-	return job->outcome == NULL ? -1 : 0;
+	cgroup = logged(journal, NVC_STEP_DEVLIST) || logged(journal, NVC_STEP_DEVPROG);
+	cache = logged(journal, NVC_STEP_CACHE);
+	return open_tools(job, cgroup, cache ? ldconfig : NULL, err);
 }
 
-int nvc_detach(int journal_fd, const char *ldconfig, int timeout_ms, struct nvc_report *report,
-               struct nvc_error *err)
+int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, int timeout_ms,
+               struct nvc_report *report, struct nvc_error *err)
 {
-	autojob job = job_init;
+	autojob *job = new_job(timeout_ms, err);
 
 	memset(report, 0, sizeof *report);
-	nvc_kernel_probe(&job.kernel);
-	job.timeout_ms = timeout_ms;
-	if (prepare_detach(&job, journal_fd, ldconfig, err) < 0)
+	if (job == NULL)
 		return -1;
-	if (run_child(&job, undo_body, &job.outcome->left, err) < 0) {
-		report->left = job.outcome->left;
+	job->file = *journal;
+	if (prepare_detach(job, ldconfig, err) < 0)
+		return -1;
+	if (run_undo(job, err) < 0) {
+		report->left = job->outcome->left;
 		return -1;
 	}
-	report->undone = 1;
 	return 0;
 }
 
 int nvc_container_start_time(int pid, uint64_t *out, struct nvc_error *err)
 {
-	struct nvc_container container;
+	struct nvc_container container = nvc_container_init;
 
 	if (nvc_ns_open(pid, &container, err) < 0)
 		return -1;

@@ -109,8 +109,8 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
 		return -1;
 	if (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(root, "stat", err);
-	record->dev = st.st_dev;
-	record->ino = st.st_ino;
+	record->made.dev = st.st_dev;
+	record->made.ino = st.st_ino;
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
 }
@@ -150,7 +150,7 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 		return 0;
 	if (record->state == NVC_RECORD_DONE &&
 	    (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	     st.st_dev != record->dev || st.st_ino != record->ino))
+	     st.st_dev != record->made.dev || st.st_ino != record->made.ino))
 		return NVC_CACHE_CHANGED;
 	if (journal->file->had_cache == 0) {
 		if (unlinkat(dir_fd, CACHE_NAME, 0) < 0 && errno != ENOENT)

@@ -3,14 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/statfs.h>
 
 #include "nvc_cleanup.h"
-#include "nvc_plan.h"
 
-/* --- finding the directory (parent) ------------------------------------------------------- */
+/* Where a process is in each hierarchy; "" where it is in none. */
+struct places {
+	char v1[PATH_MAX], v2[PATH_MAX];
+};
+
+/* A hierarchy as the mount table shows it. */
+struct hierarchy {
+	int version; /* 0: not one that rules devices */
+	char *root, *point;
+};
 
 /* Whether a comma-separated list holds a word. */
 static bool lists(const char *list, const char *word)
@@ -27,32 +36,38 @@ static bool lists(const char *list, const char *word)
 	}
 }
 
-/* The process's path in the devices hierarchy, from lines "id:controllers:path". */
-static int find_path(int pid, char *out, size_t size, struct nvc_error *err)
+static FILE *open_file(int dir_fd, const char *name)
 {
-	char name[64];
+	nvc_autofd int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (file != NULL)
+		(void)nvc_steal_fd(&fd);
+	return file;
+}
+
+/* Read lines "id:controllers:path"; version 2 has id 0 and no controllers. */
+static int find_places(int proc_fd, struct places *out, struct nvc_error *err)
+{
 	nvc_autofree char *line = NULL;
 	size_t room = 0;
+	nvc_autofile FILE *file = open_file(proc_fd, "cgroup");
 
-	(void)snprintf(name, sizeof name, "/proc/%d/cgroup", pid);
-	nvc_autofile FILE *file = fopen(name, "re");
 	if (file == NULL)
-		return nvc_fail_errno(err, NVC_ECGROUP, "open", name);
+		return nvc_fail_errno(err, NVC_ECGROUP, "open", "cgroup of the process");
 	while (getline(&line, &room, file) > 0) {
 		char *controllers = strchr(line, ':');
 		char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
 		if (path == NULL)
 			continue;
 		*path++ = '\0';
-		if (!lists(controllers + 1, "devices"))
-			continue;
 		path[strcspn(path, "\n")] = '\0';
-		nvc_copy(out, size, path);
-		return 0;
+		if (lists(controllers + 1, "devices"))
+			nvc_copy(out->v1, sizeof out->v1, path);
+		else if (strncmp(line, "0:", 2) == 0)
+			nvc_copy(out->v2, sizeof out->v2, path);
 	}
-	return nvc_fail(err, NVC_ECGROUP, "find", name,
-	                "no devices cgroup (version 1): version 2 is not supported yet; let the "
-	                "engine list the devices and use --no-cgroups");
+	return 0;
 }
 
 /* Undo the octal escapes of mountinfo, in place. */
@@ -73,187 +88,87 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
-/* Split a mountinfo line; false unless it is the version 1 devices hierarchy. */
-static bool parse_mount(char *line, char **root, char **point)
+/* Split a line of mountinfo. */
+static struct hierarchy parse_mount(char *line)
 {
+	struct hierarchy found = {.version = 0};
 	char *save = NULL, *dash = strstr(line, " - "), *rest = NULL;
 
 	if (dash == NULL)
-		return false;
+		return found;
 	*dash = '\0';
 	const char *type = strtok_r(dash + 3, " ", &rest);
 	const char *source = strtok_r(NULL, " ", &rest);
 	const char *options = strtok_r(NULL, " \n", &rest);
-	if (type == NULL || source == NULL || options == NULL || strcmp(type, "cgroup") != 0 ||
-	    !lists(options, "devices"))
-		return false;
 	for (int field = 0; field < 3; field++) {
 		if (strtok_r(field == 0 ? line : NULL, " ", &save) == NULL)
-			return false;
+			return found;
 	}
-	*root = strtok_r(NULL, " ", &save);
-	*point = strtok_r(NULL, " ", &save);
-	if (*root == NULL || *point == NULL)
-		return false;
-	unescape(*root);
-	unescape(*point);
-	return true;
+	found.root = strtok_r(NULL, " ", &save);
+	found.point = strtok_r(NULL, " ", &save);
+	if (type == NULL || source == NULL || options == NULL || found.point == NULL)
+		return found;
+	unescape(found.root);
+	unescape(found.point);
+	if (strcmp(type, "cgroup2") == 0)
+		found.version = 2;
+	else if (strcmp(type, "cgroup") == 0 && lists(options, "devices"))
+		found.version = 1;
+	return found;
 }
 
-/* Where the hierarchy is mounted for us, with the part of `path` that the mount does not show
- * taken off. */
-static int join_mount(char *path, char *out, size_t size, struct nvc_error *err)
+/* Open the cgroup `path` of a hierarchy, as far as this mount shows it. A mount further down the
+ * table may cover this one: the file system tells. */
+static int open_place(const struct hierarchy *at, const char *path, char *full, size_t size)
 {
+	size_t skip = strcmp(at->root, "/") == 0 ? 0 : strlen(at->root);
+	struct statfs fs;
+
+	if (path[0] == '\0' || strncmp(path, at->root, skip) != 0 ||
+	    (path[skip] != '/' && path[skip] != '\0') ||
+	    (size_t)snprintf(full, size, "%s%s", at->point, path + skip) >= size)
+		return -1;
+	nvc_autofd int fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs) < 0)
+		return -1;
+	if (fs.f_type != (at->version == 1 ? CGROUP_SUPER_MAGIC : CGROUP2_SUPER_MAGIC) ||
+	    (at->version == 1 && faccessat(fd, "devices.list", F_OK, 0) < 0))
+		return -1;
+	return nvc_steal_fd(&fd);
+}
+
+int nvc_cgroup_open(int proc_fd, struct nvc_cgroup *out, struct nvc_error *err)
+{
+	struct places places = {"", ""};
 	nvc_autofree char *line = NULL;
 	size_t room = 0;
-	nvc_autofile FILE *file = fopen("/proc/self/mountinfo", "re");
 
-	if (file == NULL)
-		return nvc_fail_errno(err, NVC_ECGROUP, "open", "/proc/self/mountinfo");
-	while (getline(&line, &room, file) > 0) {
-		char *root, *point;
-		size_t skip;
-
-		if (!parse_mount(line, &root, &point))
-			continue;
-		skip = strcmp(root, "/") == 0 ? 0 : strlen(root);
-		if (strncmp(path, root, skip) != 0 || (path[skip] != '/' && path[skip] != '\0'))
-			continue;
-		if ((size_t)snprintf(out, size, "%s%s", point, path + skip) < size)
-			return 0;
-	}
-	return nvc_fail(err, NVC_ECGROUP, "find", path,
-	                "the devices cgroup hierarchy is not mounted here");
-}
-
-int nvc_cgroup_open(int pid, struct nvc_error *err)
-{
-	char path[PATH_MAX], full[PATH_MAX];
-	int fd;
-
-	if (find_path(pid, path, sizeof path, err) < 0 ||
-	    join_mount(path, full, sizeof full, err) < 0)
+	if (find_places(proc_fd, &places, err) < 0)
 		return -1;
-	fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? nvc_fail_errno(err, NVC_ECGROUP, "open", full) : fd;
-}
-
-/* --- rules (child) --------------------------------------------------------------------------- */
-
-static const char *read_number(const char *at, uint32_t *out, bool *any)
-{
-	*any = *at == '*';
-	if (*any)
-		return at + 1;
-	for (*out = 0; *at >= '0' && *at <= '9'; at++)
-		*out = *out * 10 + (uint32_t)(*at - '0');
-	return at;
-}
-
-static uint32_t read_access(const char *at)
-{
-	uint32_t access = 0;
-
-	for (; *at == 'r' || *at == 'w' || *at == 'm'; at++)
-		access |= *at == 'r' ? NVC_OP_READ : *at == 'w' ? NVC_OP_WRITE : NVC_OP_MKNOD;
-	return access;
-}
-
-/* One line of devices.list: "c 195:0 rw", "a *:* rwm". `*exact` is set for the rule of this very
- * device, which is the one that devices.allow adds to. Returns the accesses it grants. */
-static uint32_t granted(const char *line, const struct nvc_device_rule *rule, bool *exact)
-{
-	uint32_t major = 0, minor = 0;
-	bool any_major, any_minor;
-
-	*exact = false;
-	if ((line[0] != 'c' && line[0] != 'a') || line[1] != ' ')
-		return 0;
-	line = read_number(line + 2, &major, &any_major);
-	if (*line != ':')
-		return 0;
-	line = read_number(line + 1, &minor, &any_minor);
-	if (*line != ' ' || (!any_major && major != rule->major) ||
-	    (!any_minor && minor != rule->minor))
-		return 0;
-	*exact = !any_major && !any_minor;
-	return read_access(line + 1);
-}
-
-int nvc_cgroup_missing(int cgroup_fd, const struct nvc_device_rule *rule, uint32_t *missing,
-                       struct nvc_error *err)
-{
-	char text[16384];
-	size_t len = 0;
-	ssize_t got;
-	nvc_autofd int fd = openat(cgroup_fd, "devices.list", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return nvc_fail_errno(err, NVC_ECGROUP, "open", "devices.list");
-	while ((got = read(fd, text + len, sizeof text - 1 - len)) > 0)
-		len += (size_t)got;
-	if (got < 0)
-		return nvc_fail_errno(err, NVC_ECGROUP, "read", "devices.list");
-	text[len] = '\0';
-	*missing = rule->access;
-	for (const char *line = text; *line != '\0';) {
-		bool exact;
-		uint32_t access = granted(line, rule, &exact);
-
-		if ((access & rule->access) == rule->access) {
-			*missing = 0;
-			return 0;
-		}
-		if (exact)
-			*missing &= ~access;
-		line += strcspn(line, "\n");
-		line += *line == '\n';
+	nvc_autofile FILE *table = open_file(AT_FDCWD, "/proc/self/mountinfo");
+	if (table == NULL)
+		return nvc_fail_errno(err, NVC_ECGROUP, "open", "/proc/self/mountinfo");
+	while (getline(&line, &room, table) > 0) {
+		struct hierarchy at = parse_mount(line);
+		if (at.version == 1 && out->v1_fd < 0)
+			out->v1_fd = open_place(&at, places.v1, out->v1_path, PATH_MAX);
+		if (at.version == 2 && out->v2_fd < 0)
+			out->v2_fd = open_place(&at, places.v2, out->v2_path, PATH_MAX);
 	}
+	if (out->v1_fd < 0 && out->v2_fd < 0)
+		return nvc_fail(
+		    err, NVC_ECGROUP, "find", NULL,
+		    "no cgroup of the container that rules devices is mounted here "
+		    "(looked for cgroup2, and cgroup with devices): let the engine list "
+		    "the devices and use --no-cgroups");
+	/* A program on the root would rule the whole host. */
+	if (strcmp(places.v2, "/") == 0)
+		nvc_close_fd(&out->v2_fd);
 	return 0;
 }
 
-static char *put_number(char *at, uint32_t value)
+void nvc_cgroup_close(struct nvc_cgroup *cgroup)
 {
-	char text[12], *digit = text + sizeof text;
-
-	do {
-		*--digit = (char)('0' + value % 10);
-		value /= 10;
-	} while (value != 0);
-	size_t len = (size_t)(text + sizeof text - digit);
-	memcpy(at, digit, len);
-	return at + len;
-}
-
-static int write_rule(int cgroup_fd, const char *file, const struct nvc_device_rule *rule,
-                      struct nvc_error *err)
-{
-	char text[48] = "c ", *at = text + 2;
-	nvc_autofd int fd = openat(cgroup_fd, file, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return nvc_fail_errno(err, NVC_ECGROUP, "open", file);
-	at = put_number(at, rule->major);
-	*at++ = ':';
-	at = put_number(at, rule->minor);
-	*at++ = ' ';
-	if ((rule->access & NVC_OP_READ) != 0)
-		*at++ = 'r';
-	if ((rule->access & NVC_OP_WRITE) != 0)
-		*at++ = 'w';
-	if ((rule->access & NVC_OP_MKNOD) != 0)
-		*at++ = 'm';
-	if (write(fd, text, (size_t)(at - text)) != at - text)
-		return nvc_fail_errno(err, NVC_ECGROUP, "write", file);
-	return 0;
-}
-
-int nvc_cgroup_allow(int cgroup_fd, const struct nvc_device_rule *rule, struct nvc_error *err)
-{
-	return write_rule(cgroup_fd, "devices.allow", rule, err);
-}
-
-int nvc_cgroup_deny(int cgroup_fd, const struct nvc_device_rule *rule, struct nvc_error *err)
-{
-	return write_rule(cgroup_fd, "devices.deny", rule, err);
+	nvc_close_fd(&cgroup->v1_fd);
+	nvc_close_fd(&cgroup->v2_fd);
 }

@@ -1,25 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Device rules of a container's cgroup, version 1 (devices.allow). Privileges: write access to
- * the devices hierarchy. Fork class: open is parent only, the rest is child safe. */
+/* Device rules of a container, whatever hierarchy holds them: version 1 (devices.allow), version 2
+ * (a BPF program), or both, since the kernel asks both. Privileges: write access to the devices
+ * hierarchy; CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, for version 2. Fork class: open is parent
+ * only, the rest is child safe. */
 #pragma once
 
+#include <limits.h>
 #include <stdint.h>
 
 #include "nvc_error.h"
-
-/* Find the devices cgroup of a process and open its directory; returns the fd. Fails with
- * NVC_ECGROUP, also where the process has no version 1 devices cgroup. */
-int nvc_cgroup_open(int pid, struct nvc_error *err);
 
 struct nvc_device_rule {
 	uint32_t major, minor;
 	uint32_t access; /* NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD */
 };
 
-/* Which of the rule's accesses the cgroup's own rule for exactly this device lacks, 0 where some
- * rule grants all of them already. */
-int nvc_cgroup_missing(int cgroup_fd, const struct nvc_device_rule *rule, uint32_t *missing,
-                       struct nvc_error *err);
+/* Directories of a process's cgroups; -1 where there is none, or nothing to say: the root of
+ * version 2 confines nobody. */
+struct nvc_cgroup {
+	int v1_fd, v2_fd;
+	char v1_path[PATH_MAX], v2_path[PATH_MAX]; /* for messages */
+};
 
-int nvc_cgroup_allow(int cgroup_fd, const struct nvc_device_rule *rule, struct nvc_error *err);
-int nvc_cgroup_deny(int cgroup_fd, const struct nvc_device_rule *rule, struct nvc_error *err);
+#define nvc_cgroup_init {.v1_fd = -1, .v2_fd = -1}
+
+/* Find the cgroups of a process (`proc_fd`: its /proc directory) that rule devices. Fails with
+ * NVC_ECGROUP where neither hierarchy is in sight. */
+int nvc_cgroup_open(int proc_fd, struct nvc_cgroup *out, struct nvc_error *err);
+
+void nvc_cgroup_close(struct nvc_cgroup *cgroup);

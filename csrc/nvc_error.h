@@ -24,6 +24,7 @@ enum nvc_code {
 	NVC_EKERNEL,    /* a system call this kernel lacks */
 	NVC_ETIMEOUT,   /* a child did not finish before its deadline */
 	NVC_ECRASH,     /* a child was killed or crashed */
+	NVC_ECANCEL,    /* the caller was interrupted, or is gone */
 };
 
 struct nvc_error {

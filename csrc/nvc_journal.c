@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define MAGIC    "nvcjrnl"
-#define SCHEMA   1u
+#define SCHEMA   2u
 #define HEAD_LEN ((size_t)8192)
 #define LOG_MAX  ((size_t)2 << 20)
 #define WHOLE    (HEAD_LEN + LOG_MAX + NVC_JOURNAL_CACHE_MAX)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "nvc_error.h"
+#include "nvc_mount.h"
 
 enum nvc_step {
 	NVC_STEP_MKDIR = 1, /* made a directory */
@@ -20,8 +21,10 @@ enum nvc_step {
 	NVC_STEP_SYMLINK,   /* made a link; arg: its text */
 	NVC_STEP_RELINK,    /* replaced a link; arg: the new text, then the old */
 	NVC_STEP_MKNOD,     /* made a device node */
+	NVC_STEP_LEAVE,     /* took the mount that path is in out of its peer group */
 	NVC_STEP_MOUNT,     /* mounted on path */
-	NVC_STEP_CGROUP,    /* allowed a device */
+	NVC_STEP_DEVLIST,   /* allowed a device in a version 1 cgroup */
+	NVC_STEP_DEVPROG,   /* allowed a device in a version 2 cgroup */
 	NVC_STEP_CACHE,     /* rewrote the loader cache; the old one is in the journal */
 };
 
@@ -36,10 +39,11 @@ struct nvc_record {
 	uint32_t state; /* enum nvc_record_state */
 	int32_t op;     /* index of the plan's operation */
 	uint32_t major, minor, access;
-	uint64_t dev, ino; /* of what was made or mounted; 0 until done */
-	uint64_t mnt_id;   /* of a mount; 0 if the kernel does not tell */
-	uint32_t arg;      /* offset of the second string in `text` */
-	char text[4];      /* path from the root, then arg, then old, each ended by NUL */
+	uint32_t tag;             /* of the rule in a device program */
+	struct nvc_mount_id made; /* identity of what was made or mounted; 0 until known */
+	struct nvc_mount_id was;  /* of what a mount covers */
+	uint32_t arg;             /* offset of the second string in `text` */
+	char text[4];             /* path from the root, then arg, then old, each ended by NUL */
 	/* then, at the next multiple of 8: the record's whole size, to walk backwards */
 };
 

@@ -6,7 +6,12 @@
 
 #include <stdbool.h>
 
-#include "nvc_error.h"
+/* How mounts are made, by what the kernel has. */
+enum nvc_mount_way {
+	NVC_MOUNTS_NEW,     /* 5.12: detached, with their flags, attached by descriptor */
+	NVC_MOUNTS_STAGED,  /* 5.2: the same, flags set before by remounting out of sight */
+	NVC_MOUNTS_CLASSIC, /* mount(2) only, in containers that have not changed their root */
+};
 
 struct nvc_kernel {
 	bool open_tree;     /* 5.2 */
@@ -19,5 +24,4 @@ struct nvc_kernel {
 /* Ask the kernel, by calls that cannot succeed. */
 void nvc_kernel_probe(struct nvc_kernel *out);
 
-/* Fail with NVC_EKERNEL, naming the call, where applying a plan would lack one. */
-int nvc_kernel_require_mounts(const struct nvc_kernel *kernel, struct nvc_error *err);
+enum nvc_mount_way nvc_kernel_mount_way(const struct nvc_kernel *kernel);

@@ -97,6 +97,10 @@ static int change_root(struct nvc_error *err)
 	nvc_autofd int tree_fd = nvc_open_tree(root_fd, "",
 	                                       NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC |
 	                                           AT_EMPTY_PATH | AT_RECURSIVE);
+	/* Before 5.2 the old root stays mounted, out of reach: ldconfig gets no descriptor, no
+	 * capability and no system call that would lead there. */
+	if (tree_fd < 0 && errno == ENOSYS)
+		return chroot(".") < 0 || chdir("/") < 0 ? fail(err, "chroot", "root") : 0;
 	if (tree_fd < 0 || nvc_move_mount(tree_fd, root_fd) < 0)
 		return fail(err, "mount operation", "root");
 	if (fchdir(tree_fd) < 0)

@@ -7,39 +7,39 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "nvc_classic.h"
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
 
-static int identify_at(int dir_fd, const char *name, int flags, struct nvc_loose_mount *out)
+int nvc_mounter_open(const struct nvc_kernel *kernel, struct nvc_mounter *out,
+                     struct nvc_error *err)
 {
+	out->way = nvc_kernel_mount_way(kernel);
+	out->fds_fd = -1;
+	if (out->way == NVC_MOUNTS_NEW)
+		return 0;
+	out->fds_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (out->fds_fd < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "open", "/proc/self/fd");
+	return out->way == NVC_MOUNTS_STAGED ? nvc_classic_hide(err) : 0;
+}
+
+int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out)
+{
+	int flags = name[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
 	struct statx stx;
 
-	if (statx(dir_fd, name, flags, STATX_TYPE | STATX_MODE | STATX_INO | STATX_MNT_ID, &stx) <
-	    0)
+	if (statx(dir_fd, name, flags, STATX_INO | STATX_MNT_ID, &stx) < 0)
 		return -1;
-	out->mode = stx.stx_mode;
 	out->mnt_id = (stx.stx_mask & STATX_MNT_ID) != 0 ? stx.stx_mnt_id : 0;
 	out->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	out->ino = stx.stx_ino;
 	return 0;
 }
 
-int nvc_mount_identify(int dir_fd, const char *name, struct nvc_loose_mount *out)
+bool nvc_mount_is_same(const struct nvc_mount_id *a, const struct nvc_mount_id *b)
 {
-	return identify_at(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, out);
-}
-
-/* Open a host path in which no component is a link. Before openat2 (5.6) only the last is
- * checked: those are the host's own directories. */
-static int open_source(const char *path)
-{
-	struct nvc_open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-	                           .resolve = NVC_RESOLVE_NO_SYMLINK};
-	int fd = nvc_openat2(AT_FDCWD, path, how);
-
-	if (fd < 0 && errno == ENOSYS)
-		fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd;
+	return a->mnt_id == b->mnt_id && a->dev == b->dev && a->ino == b->ino;
 }
 
 static int check_type(const struct nvc_op *op, const struct stat *st, const char *source,
@@ -61,40 +61,67 @@ static int check_type(const struct nvc_op *op, const struct stat *st, const char
 	return 0;
 }
 
-static uint64_t attributes(const struct nvc_op *op)
+static unsigned long mount_flags(const struct nvc_op *op)
 {
 	uint32_t flags = op->flags;
 
 	if (op->kind == NVC_OP_DEVICE_NODE)
 		flags = NVC_OP_RDONLY | NVC_OP_NOSUID | NVC_OP_NOEXEC;
-	return ((flags & NVC_OP_RDONLY) != 0 ? NVC_ATTR_RDONLY : 0) |
-	       ((flags & NVC_OP_NODEV) != 0 ? NVC_ATTR_NODEV : 0) |
-	       ((flags & NVC_OP_NOSUID) != 0 ? NVC_ATTR_NOSUID : 0) |
-	       ((flags & NVC_OP_NOEXEC) != 0 ? NVC_ATTR_NOEXEC : 0);
+	return ((flags & NVC_OP_RDONLY) != 0 ? (unsigned long)MS_RDONLY : 0) |
+	       ((flags & NVC_OP_NODEV) != 0 ? (unsigned long)MS_NODEV : 0) |
+	       ((flags & NVC_OP_NOSUID) != 0 ? (unsigned long)MS_NOSUID : 0) |
+	       ((flags & NVC_OP_NOEXEC) != 0 ? (unsigned long)MS_NOEXEC : 0);
 }
 
-int nvc_mount_clone(const struct nvc_plan *plan, const struct nvc_op *op,
-                    struct nvc_loose_mount *out, struct nvc_error *err)
+/* The same for mount_setattr and fsmount. */
+static uint64_t attributes(unsigned long flags)
+{
+	return ((flags & MS_RDONLY) != 0 ? NVC_ATTR_RDONLY : 0) |
+	       ((flags & MS_NODEV) != 0 ? NVC_ATTR_NODEV : 0) |
+	       ((flags & MS_NOSUID) != 0 ? NVC_ATTR_NOSUID : 0) |
+	       ((flags & MS_NOEXEC) != 0 ? NVC_ATTR_NOEXEC : 0);
+}
+
+static int clone_source(int source_fd, struct nvc_loose_mount *out, struct nvc_error *err)
 {
 	/* Set, never cleared: what the host mounted noexec stays so. */
-	struct nvc_mount_attr attr = {.attr_set = attributes(op), .propagation = MS_PRIVATE};
+	struct nvc_mount_attr attr = {.attr_set = attributes(out->flags),
+	                              .propagation = MS_PRIVATE};
+	nvc_autofd int fd = nvc_open_tree(
+	    source_fd, "", NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+
+	if (fd < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "mount clone", out->source);
+	if (nvc_mount_setattr(fd, &attr) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "mount attributes", out->source);
+	out->fd = nvc_steal_fd(&fd);
+	return 0;
+}
+
+int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
+                   const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err)
+{
 	const char *source = nvc_plan_text(plan, op->arg);
 	struct stat st;
-	nvc_autofd int source_fd = open_source(source);
+	int result = 0;
+	nvc_autofd int source_fd = nvc_classic_open_source(source);
 
+	out->fd = -1;
+	out->source = source;
+	out->flags = mount_flags(op);
 	if (source_fd < 0 || fstat(source_fd, &st) < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
 	if (check_type(op, &st, source, err) < 0)
 		return -1;
-	nvc_autofd int fd = nvc_open_tree(
-	    source_fd, "", NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-	if (fd < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount clone", source);
-	if (nvc_mount_setattr(fd, &attr) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount attributes", source);
-	if (identify_at(fd, "", AT_EMPTY_PATH, out) < 0)
+	out->mode = st.st_mode;
+	if (mounter->way == NVC_MOUNTS_NEW)
+		result = clone_source(source_fd, out, err);
+	else if (mounter->way == NVC_MOUNTS_STAGED)
+		result = nvc_classic_stage(mounter, source_fd, out, err);
+	if (result < 0)
+		return -1;
+	if (nvc_mount_identify(out->fd >= 0 ? out->fd : source_fd, "", &out->id) < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
-	out->fd = nvc_steal_fd(&fd);
 	return 0;
 }
 
@@ -109,41 +136,69 @@ static const char *digits(char *end, unsigned value, unsigned base)
 	return end;
 }
 
-static bool configure(int fs_fd, uint32_t mode, uid_t uid, gid_t gid)
+static bool configure(int fs_fd, const struct nvc_loose_mount *mount)
 {
 	char text[16], *end = text + sizeof text;
 
 	return nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "source", "tmpfs") == 0 &&
-	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "mode", digits(end, mode, 8)) == 0 &&
-	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "uid", digits(end, uid, 10)) == 0 &&
-	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "gid", digits(end, gid, 10)) == 0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "mode",
+	                    digits(end, mount->tmpfs_mode, 8)) == 0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "uid", digits(end, mount->uid, 10)) == 0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "gid", digits(end, mount->gid, 10)) == 0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_CREATE, NULL, NULL) == 0;
 }
 
-int nvc_mount_tmpfs(uint32_t mode, uid_t uid, gid_t gid, struct nvc_loose_mount *out,
-                    struct nvc_error *err)
+static int make_tmpfs(struct nvc_loose_mount *out, struct nvc_error *err)
 {
 	nvc_autofd int fs_fd = nvc_fsopen("tmpfs");
 
-	if (fs_fd < 0 || !configure(fs_fd, mode, uid, gid))
+	if (fs_fd < 0 || !configure(fs_fd, out))
 		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", "tmpfs");
-	nvc_autofd int fd = nvc_fsmount(fs_fd, NVC_ATTR_NODEV | NVC_ATTR_NOSUID | NVC_ATTR_NOEXEC);
-	if (fd < 0 || identify_at(fd, "", AT_EMPTY_PATH, out) < 0)
+	nvc_autofd int fd = nvc_fsmount(fs_fd, (unsigned)attributes(out->flags));
+	if (fd < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", "tmpfs");
 	out->fd = nvc_steal_fd(&fd);
 	return 0;
 }
 
-int nvc_mount_attach(const struct nvc_loose_mount *mount, int target_fd, const char *path,
+int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t uid, gid_t gid,
+                         struct nvc_loose_mount *out, struct nvc_error *err)
+{
+	int result = 0;
+
+	*out = (struct nvc_loose_mount){.fd = -1,
+	                                .mode = S_IFDIR,
+	                                .flags = MS_NODEV | MS_NOSUID | MS_NOEXEC,
+	                                .tmpfs_mode = mode,
+	                                .uid = uid,
+	                                .gid = gid};
+	if (mounter->way == NVC_MOUNTS_NEW)
+		result = make_tmpfs(out, err);
+	else if (mounter->way == NVC_MOUNTS_STAGED)
+		result = nvc_classic_stage_tmpfs(mounter, out, err);
+	if (result < 0)
+		return -1;
+	if (out->fd >= 0 && nvc_mount_identify(out->fd, "", &out->id) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "stat", "tmpfs");
+	return 0;
+}
+
+int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_mount *mount,
+                     const struct nvc_mount_point *at, struct nvc_mount_id *id,
                      struct nvc_error *err)
 {
 	struct nvc_mount_attr attr = {.propagation = MS_PRIVATE};
+	int result;
 
-	if (nvc_move_mount(mount->fd, target_fd) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", path);
-	if (nvc_mount_setattr(mount->fd, &attr) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount propagation", path);
-	return 0;
+	if (mount->fd < 0)
+		return nvc_classic_attach(mounter, mount, at, id, err);
+	if (nvc_move_mount(mount->fd, at->target_fd) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", at->path);
+	*id = mount->id;
+	/* Below a shared mount it became shared. */
+	result = mounter->way == NVC_MOUNTS_NEW ? nvc_mount_setattr(mount->fd, &attr)
+	                                        : nvc_classic_make_private(mounter, mount->fd);
+	return result < 0 ? nvc_fail_errno(err, NVC_EMOUNT, "mount propagation", at->path) : 0;
 }
 
 int nvc_mount_remove(int dir_fd, const char *name)

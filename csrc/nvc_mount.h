@@ -1,40 +1,74 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mounts by descriptor: a host file is cloned into a detached mount while we still see the host,
+/* Mounts by descriptor. A host file is cloned into a detached mount while we still see the host,
  * gets its flags there, and is attached to a descriptor inside the container after the namespace
- * was entered. Privileges: CAP_SYS_ADMIN over both mount namespaces. Fork class: child safe. */
+ * was entered. Where the kernel cannot do that, mount(2) does the same job through descriptors in
+ * /proc, as long as the container still shows the host's tree. Privileges: CAP_SYS_ADMIN over both
+ * mount namespaces. Fork class: child safe. */
 #pragma once
 
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "nvc_error.h"
+#include "nvc_kernel.h"
 #include "nvc_plan.h"
 
-/* A mount that is not attached yet. */
-struct nvc_loose_mount {
-	int fd;          /* -1: none */
-	mode_t mode;     /* st_mode of its root */
+/* What all mounts of a job share. */
+struct nvc_mounter {
+	enum nvc_mount_way way;
+	int fds_fd; /* our own /proc/self/fd, from the host's procfs */
+};
+
+/* What tells two mounts, or a mount and what it covers, apart. */
+struct nvc_mount_id {
 	uint64_t mnt_id; /* 0 where the kernel does not tell (< 5.8) */
 	uint64_t dev, ino;
 };
 
-/* Clone the source of a BIND_MOUNT or DEVICE_NODE operation. No link is followed anywhere in the
- * path: discovery resolved it, so a link there now is somebody's swap. A source that is not what
- * the operation says fails with NVC_EMOUNT or, for a device number, NVC_EDEVICE. */
-int nvc_mount_clone(const struct nvc_plan *plan, const struct nvc_op *op,
-                    struct nvc_loose_mount *out, struct nvc_error *err);
+/* A mount that is not attached yet. */
+struct nvc_loose_mount {
+	int fd;                 /* the detached mount; -1: none, or made when it is attached */
+	mode_t mode;            /* st_mode of its root */
+	struct nvc_mount_id id; /* all 0 for a tmpfs that is made when it is attached */
+	const char *source;     /* host path; NULL: a tmpfs */
+	unsigned long flags;    /* MS_RDONLY, MS_NODEV, … */
+	uint32_t tmpfs_mode;
+	uid_t uid;
+	gid_t gid;
+};
 
-/* Make an empty tmpfs: nodev, nosuid, noexec. */
-int nvc_mount_tmpfs(uint32_t mode, uid_t uid, gid_t gid, struct nvc_loose_mount *out,
-                    struct nvc_error *err);
+/* Where a mount goes: `target_fd` (O_PATH) is what is at `name` in `dir_fd` now. */
+struct nvc_mount_point {
+	int dir_fd, target_fd;
+	const char *name;
+	const char *path; /* for messages */
+};
 
-/* Attach to what `target_fd` (O_PATH) stands on and make the mount private: below a shared parent
- * it would have become shared. `path` is for the message. */
-int nvc_mount_attach(const struct nvc_loose_mount *mount, int target_fd, const char *path,
+/* Get ready in the worker, before it leaves the host's mount namespace. */
+int nvc_mounter_open(const struct nvc_kernel *kernel, struct nvc_mounter *out,
                      struct nvc_error *err);
 
-/* Identity of the topmost mount at `name` in a directory: fills mnt_id, dev, ino. */
-int nvc_mount_identify(int dir_fd, const char *name, struct nvc_loose_mount *out);
+/* Take the source of a BIND_MOUNT or DEVICE_NODE operation, seen from the host. No link is followed
+ * anywhere in the path: discovery resolved it, so a link there now is somebody's swap. A source
+ * that is not what the operation says fails with NVC_EMOUNT or, for a device number, NVC_EDEVICE.
+ */
+int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
+                   const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err);
+
+/* Make an empty tmpfs: nodev, nosuid, noexec. */
+int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t uid, gid_t gid,
+                         struct nvc_loose_mount *out, struct nvc_error *err);
+
+/* Attach a loose mount, private, and put its identity into `id`. */
+int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_mount *mount,
+                     const struct nvc_mount_point *at, struct nvc_mount_id *id,
+                     struct nvc_error *err);
+
+/* Identity of what is at `name` in a directory, or of the directory itself for "". -1 with errno.
+ */
+int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out);
+
+bool nvc_mount_is_same(const struct nvc_mount_id *a, const struct nvc_mount_id *b);
 
 /* Unmount the topmost mount at `name`. Changes the working directory (of the child that we are):
  * umount2 takes no descriptor, and /proc may belong to another pid namespace. Returns -1, errno. */

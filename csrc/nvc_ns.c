@@ -31,12 +31,53 @@ static int read_start_time(int proc_fd, uint64_t *out)
 	return 0;
 }
 
-static bool is_own_namespace(int mnt_fd)
+static bool is_own_namespace(int proc_fd, const char *name)
 {
+	char path[32];
 	struct stat own, other;
 
-	return stat("/proc/self/ns/mnt", &own) == 0 && fstat(mnt_fd, &other) == 0 &&
+	(void)snprintf(path, sizeof path, "/proc/self/%s", name);
+	return stat(path, &own) == 0 && fstatat(proc_fd, name, &other, 0) == 0 &&
 	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+/* What id 0 of the process's user namespace is for us, from lines "inside outside count". */
+static bool map_root(int proc_fd, const char *name, uint32_t *out)
+{
+	char text[4096], *at = text;
+	nvc_autofd int fd = openat(proc_fd, name, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+	if (len < 0)
+		return false;
+	for (text[len] = '\0'; *at != '\0';) {
+		unsigned long inside = strtoul(at, &at, 10), outside = strtoul(at, &at, 10);
+		if (inside == 0 && outside < UINT32_MAX) {
+			*out = (uint32_t)outside;
+			return true;
+		}
+		at += strcspn(at, "\n");
+		at += *at == '\n';
+	}
+	return false;
+}
+
+/* Who owns what is made in the container: its root, whoever the process runs as. */
+static int find_owner(int proc_fd, struct nvc_container *out)
+{
+	struct stat st;
+
+	out->uid = 0;
+	out->gid = 0;
+	/* Its own map shows a namespace the ids of its parent. */
+	if (is_own_namespace(proc_fd, "ns/user") ||
+	    (map_root(proc_fd, "uid_map", &out->uid) && map_root(proc_fd, "gid_map", &out->gid)))
+		return 0;
+	if (fstat(proc_fd, &st) < 0)
+		return -1;
+	out->uid = st.st_uid;
+	out->gid = st.st_gid;
+	return 0;
 }
 
 int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err)
@@ -50,23 +91,27 @@ int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", name);
 	nvc_autofd int mnt_fd = openat(proc_fd, "ns/mnt", O_RDONLY | O_CLOEXEC);
 	nvc_autofd int root_fd = openat(proc_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (mnt_fd < 0 || root_fd < 0 || read_start_time(proc_fd, &out->start_time) < 0)
+	nvc_autofd int table_fd = openat(proc_fd, "mountinfo", O_RDONLY | O_CLOEXEC);
+	if (mnt_fd < 0 || root_fd < 0 || table_fd < 0 ||
+	    read_start_time(proc_fd, &out->start_time) < 0 || find_owner(proc_fd, out) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "open", name);
-	if (is_own_namespace(mnt_fd))
+	if (is_own_namespace(proc_fd, "ns/mnt"))
 		return nvc_fail(err, NVC_ENAMESPACE, "check", name,
 		                "the process shares the caller's mount namespace: it is not a "
 		                "container");
-	out->uid = st.st_uid;
-	out->gid = st.st_gid;
+	out->proc_fd = nvc_steal_fd(&proc_fd);
 	out->mnt_fd = nvc_steal_fd(&mnt_fd);
 	out->root_fd = nvc_steal_fd(&root_fd);
+	out->table_fd = nvc_steal_fd(&table_fd);
 	return 0;
 }
 
 void nvc_ns_close(struct nvc_container *container)
 {
+	nvc_close_fd(&container->proc_fd);
 	nvc_close_fd(&container->mnt_fd);
 	nvc_close_fd(&container->root_fd);
+	nvc_close_fd(&container->table_fd);
 }
 
 int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err)

@@ -11,12 +11,16 @@
 #include "nvc_error.h"
 
 struct nvc_container {
-	int mnt_fd;  /* its mount namespace */
-	int root_fd; /* O_PATH of its root directory */
-	uid_t uid;   /* owner of the process */
+	int proc_fd;  /* O_PATH of the process's /proc directory */
+	int mnt_fd;   /* its mount namespace */
+	int root_fd;  /* O_PATH of its root directory */
+	int table_fd; /* mountinfo of its mount namespace */
+	uid_t uid;    /* who root is in its user namespace, for us */
 	gid_t gid;
 	uint64_t start_time; /* of the process, clock ticks since boot */
 };
+
+#define nvc_container_init {.proc_fd = -1, .mnt_fd = -1, .root_fd = -1, .table_fd = -1}
 
 /* Open a container. Fails with NVC_ENAMESPACE; also where the process shares our own mount
  * namespace, since that is the host and not a container. */

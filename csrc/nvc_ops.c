@@ -9,28 +9,11 @@
 #include <sys/sysmacros.h>
 
 #include "nvc_cache.h"
-#include "nvc_cgroup.h"
 #include "nvc_cleanup.h"
+#include "nvc_devlist.h"
+#include "nvc_devprog.h"
+#include "nvc_steps.h"
 #include "nvc_undo.h"
-
-/* One operation at work: where its object goes. */
-struct task {
-	const struct nvc_op *op;
-	int index;
-	const char *name;    /* last component of the operation's path */
-	char path[PATH_MAX]; /* the place, from the root, free of links before the name */
-};
-
-static const char *text_of(const struct nvc_ops *ops, uint32_t offset)
-{
-	return nvc_plan_text(ops->plan, offset);
-}
-
-static int fail_at(const struct nvc_ops *ops, const char *step, const char *path,
-                   struct nvc_error *err)
-{
-	return nvc_fail_errno_at(err, NVC_EMOUNT, step, ops->root.name, path);
-}
 
 static void warn(struct nvc_ops *ops, const char *path, const char *what)
 {
@@ -45,168 +28,18 @@ static void warn(struct nvc_ops *ops, const char *path, const char *what)
 	nvc_copy(ops->warnings + len, NVC_OPS_WARNINGS_MAX - len, "\n");
 }
 
-static int give_to_owner(const struct nvc_ops *ops, int dir_fd, const char *name)
-{
-	if (ops->uid == 0 && ops->gid == 0)
-		return 0;
-	return fchownat(dir_fd, name, ops->uid, ops->gid, AT_SYMLINK_NOFOLLOW);
-}
-
-static int give_file_to_owner(const struct nvc_ops *ops, int fd)
-{
-	if (ops->uid == 0 && ops->gid == 0)
-		return 0;
-	return fchown(fd, ops->uid, ops->gid);
-}
-
-/* Note the identity of what a step made. */
-static int complete(struct nvc_record *record, int dir_fd, const char *name)
-{
-	struct stat st;
-
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return -1;
-	record->dev = st.st_dev;
-	record->ino = st.st_ino;
-	nvc_journal_mark(record, NVC_RECORD_DONE);
-	return 0;
-}
-
-static struct nvc_record *begin(struct nvc_ops *ops, enum nvc_step step, const char *path,
-                                const char *arg, const char *old, struct nvc_error *err)
-{
-	struct nvc_entry entry = {
-	    .step = step, .op = (int)*ops->current, .path = path, .arg = arg, .old = old};
-
-	return nvc_journal_begin(ops->journal, &entry, err);
-}
-
-static int make_directory(struct nvc_ops *ops, int dir_fd, const char *name, const char *path,
-                          mode_t mode, struct nvc_error *err)
-{
-	struct nvc_record *record = begin(ops, NVC_STEP_MKDIR, path, NULL, NULL, err);
-
-	if (record == NULL)
-		return -1;
-	if (mkdirat(dir_fd, name, mode) < 0 || give_to_owner(ops, dir_fd, name) < 0 ||
-	    complete(record, dir_fd, name) < 0)
-		return fail_at(ops, "file creation", path, err);
-	return 0;
-}
-
-static int make_parent(void *cookie, int dir_fd, const char *name, const char *path,
-                       struct nvc_error *err)
-{
-	struct nvc_ops *ops = cookie;
-
-	return make_directory(ops, dir_fd, name, path, ops->dir_mode, err);
-}
-
-/* Put `dir` on the directory of the operation's path, making it where it is missing, and spell
- * the place. Neighbours in a plan mostly share it. */
-static int go_to_parent(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
-{
-	const char *path = text_of(ops, task->op->path), *slash = strrchr(path, '/');
-	struct nvc_walk how = {.follow = true, .mkdir = make_parent, .cookie = ops};
-	size_t len = (size_t)(slash - path);
-
-	task->name = slash + 1;
-	if (ops->dir.fd < 0 || strlen(ops->dir_text) != len ||
-	    memcmp(ops->dir_text, path, len) != 0) {
-		nvc_close_fd(&ops->dir.fd);
-		memcpy(ops->dir_text, path, len);
-		ops->dir_text[len] = '\0';
-		if (nvc_path_walk(&ops->root, len == 0 ? "/" : ops->dir_text, &how, &ops->dir,
-		                  err) < 0)
-			return -1;
-	}
-	if (!S_ISDIR(ops->dir.mode)) {
-		errno = ENOTDIR;
-		return fail_at(ops, "open", ops->dir_text, err);
-	}
-	len = ops->dir.len + 1 + strlen(task->name) + 1;
-	if (task->name[0] == '\0' || strcmp(task->name, ".") == 0 || len > sizeof task->path) {
-		errno = EINVAL;
-		return fail_at(ops, "open", path, err);
-	}
-	memcpy(task->path, ops->dir.path, ops->dir.len);
-	task->path[ops->dir.len] = '/';
-	nvc_copy(task->path + ops->dir.len + 1, sizeof task->path - ops->dir.len - 1, task->name);
-	return 0;
-}
-
-/* --- mount points --------------------------------------------------------------------------------
- */
-
-static int make_file(struct nvc_ops *ops, const struct task *task, mode_t mode,
-                     struct nvc_error *err)
-{
-	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	struct nvc_record *record = begin(ops, NVC_STEP_CREATE, task->path, NULL, NULL, err);
-
-	if (record == NULL)
-		return -1;
-	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, mode);
-	if (fd < 0 || give_file_to_owner(ops, fd) < 0 ||
-	    complete(record, ops->dir.fd, task->name) < 0)
-		return fail_at(ops, "file creation", task->path, err);
-	return 0;
-}
-
-/* Open what is at the place for mounting over, without following a link (a mount covers the link
- * itself); make an empty mount point where nothing is. */
-static int open_mount_point(struct nvc_ops *ops, const struct task *task, mode_t source_mode,
-                            struct nvc_error *err)
-{
-	int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-	bool want_dir = S_ISDIR(source_mode);
-	struct stat st;
-	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags);
-
-	if (fd < 0 && errno == ENOENT) {
-		mode_t mode = source_mode & 0755;
-		int made = want_dir
-		               ? make_directory(ops, ops->dir.fd, task->name, task->path, mode, err)
-		               : make_file(ops, task, mode, err);
-		if (made < 0)
-			return -1;
-		fd = openat(ops->dir.fd, task->name, flags);
-	}
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return fail_at(ops, "open", task->path, err);
-	if (S_ISDIR(st.st_mode) != want_dir) {
-		errno = want_dir ? ENOTDIR : EISDIR;
-		return fail_at(ops, "mount operation", task->path, err);
-	}
-	return nvc_steal_fd(&fd);
-}
-
-static int attach(struct nvc_ops *ops, const char *path, const struct nvc_loose_mount *mount,
-                  int target_fd, struct nvc_error *err)
-{
-	struct nvc_record *record = begin(ops, NVC_STEP_MOUNT, path, NULL, NULL, err);
-
-	if (record == NULL)
-		return -1;
-	record->mnt_id = mount->mnt_id;
-	record->dev = mount->dev;
-	record->ino = mount->ino;
-	if (nvc_mount_attach(mount, target_fd, path, err) < 0)
-		return -1;
-	nvc_journal_mark(record, NVC_RECORD_DONE);
-	return 0;
-}
-
-static int do_bind(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_bind(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	struct nvc_loose_mount *mount = &ops->loose[task->index];
+	struct nvc_mount_id id;
 
-	if (go_to_parent(ops, task, err) < 0)
+	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
-	nvc_autofd int target_fd = open_mount_point(ops, task, mount->mode, err);
+	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, mount->mode, err);
 	if (target_fd < 0)
 		return -1;
-	return attach(ops, task->path, mount, target_fd, err);
+	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, task->path};
+	return nvc_step_attach(ops, mount, &at, &id, err);
 }
 
 /* --- the other operations
@@ -225,27 +58,39 @@ static int find_directory(struct nvc_ops *ops, const char *path, struct nvc_plac
 	return 0;
 }
 
-static int mount_tmpfs(struct nvc_ops *ops, const struct task *task, struct nvc_place *at,
+static int mount_tmpfs(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_place *place,
                        struct nvc_error *err)
 {
-	struct nvc_loose_mount mount = {.fd = -1};
+	char above[PATH_MAX];
+	const char *slash = strrchr(place->path, '/');
+	struct nvc_place parent;
+	struct nvc_mount_id id;
+	nvc_autofd int target_fd = nvc_steal_fd(&place->fd);
 
-	if (nvc_mount_tmpfs(task->op->mode, ops->uid, ops->gid, &mount, err) < 0)
+	if (slash == NULL) {
+		errno = EBUSY; /* a link of the image leads to its root */
+		return nvc_step_fail(ops, "mount operation", nvc_task_text(ops, task->op->path),
+		                     err);
+	}
+	size_t len = (size_t)(slash - place->path);
+	memcpy(above, place->path, len);
+	above[len] = '\0';
+	if (find_directory(ops, len == 0 ? "/" : above, &parent, err) < 0)
 		return -1;
-	nvc_autofd int mount_fd = mount.fd;
-	nvc_autofd int target_fd = nvc_steal_fd(&at->fd);
-	if (attach(ops, at->path, &mount, target_fd, err) < 0)
+	nvc_autofd int dir_fd = parent.fd;
+	struct nvc_mount_point at = {dir_fd, target_fd, slash + 1, place->path};
+	if (nvc_step_attach(ops, &ops->loose[task->index], &at, &id, err) < 0)
 		return -1;
-	ops->tmpfs[ops->tmpfs_count++] = mount.dev;
+	ops->tmpfs[ops->tmpfs_count++] = id.dev;
 	nvc_close_fd(&ops->dir.fd); /* the remembered directory may be covered now */
 	return 0;
 }
 
 /* Make the part of the path that the fall-back does not have, inside the new tmpfs. */
-static int make_inside(struct nvc_ops *ops, const struct task *task, const char *path,
+static int make_inside(struct nvc_ops *ops, const struct nvc_task *task, const char *path,
                        struct nvc_error *err)
 {
-	struct nvc_walk how = {.follow = true, .mkdir = make_parent, .cookie = ops};
+	struct nvc_walk how = {.follow = true, .mkdir = nvc_step_make_parent, .cookie = ops};
 	struct nvc_place place;
 
 	ops->dir_mode = task->op->mode;
@@ -256,9 +101,10 @@ static int make_inside(struct nvc_ops *ops, const struct task *task, const char 
 	return result;
 }
 
-static int do_tmpfs(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_tmpfs(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
-	const char *path = text_of(ops, task->op->path), *fallback = text_of(ops, task->op->arg);
+	const char *path = nvc_task_text(ops, task->op->path),
+	           *fallback = nvc_task_text(ops, task->op->arg);
 	struct nvc_place place;
 
 	if (ops->tmpfs_count == NVC_OPS_TMPFS_MAX)
@@ -285,20 +131,20 @@ static int do_tmpfs(struct nvc_ops *ops, struct task *task, struct nvc_error *er
 	return make_inside(ops, task, path, err);
 }
 
-static int do_directory(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_directory(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	struct stat st;
 
-	if (go_to_parent(ops, task, err) < 0)
+	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
 	if (fstatat(ops->dir.fd, task->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? make_directory(ops, ops->dir.fd, task->name, task->path,
+		return errno == ENOENT ? nvc_step_mkdir(ops, ops->dir.fd, task->name, task->path,
 		                                        task->op->mode, err)
-		                       : fail_at(ops, "stat", task->path, err);
+		                       : nvc_step_fail(ops, "stat", task->path, err);
 	if (S_ISDIR(st.st_mode))
 		return 0;
 	errno = ENOTDIR;
-	return fail_at(ops, "file creation", task->path, err);
+	return nvc_step_fail(ops, "file creation", task->path, err);
 }
 
 static bool is_our_tmpfs(const struct nvc_ops *ops, int fd)
@@ -312,12 +158,12 @@ static bool is_our_tmpfs(const struct nvc_ops *ops, int fd)
 	return false;
 }
 
-static int do_write_file(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_write_file(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	const char *data = text_of(ops, task->op->data);
+	const char *data = nvc_task_text(ops, task->op->data);
 
-	if (go_to_parent(ops, task, err) < 0)
+	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
 	/* It needs no record of its own: it goes with its tmpfs. */
 	if (!is_our_tmpfs(ops, ops->dir.fd))
@@ -325,19 +171,19 @@ static int do_write_file(struct nvc_ops *ops, struct task *task, struct nvc_erro
 		                "files are written below a tmpfs of the plan only");
 	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, task->op->mode);
 	if (fd < 0)
-		return fail_at(ops, "file creation", task->path, err);
+		return nvc_step_fail(ops, "file creation", task->path, err);
 	for (uint32_t at = 0; at < task->op->data_len;) {
 		ssize_t put = write(fd, data + at, task->op->data_len - at);
 		if (put <= 0)
-			return fail_at(ops, "write", task->path, err);
+			return nvc_step_fail(ops, "write", task->path, err);
 		at += (uint32_t)put;
 	}
-	if (give_file_to_owner(ops, fd) < 0)
-		return fail_at(ops, "file creation", task->path, err);
+	if (nvc_step_give_file(ops, fd) < 0)
+		return nvc_step_fail(ops, "file creation", task->path, err);
 	return 0;
 }
 
-static int do_device_node(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	const struct nvc_op *op = task->op;
 	dev_t number = makedev(op->major, op->minor);
@@ -345,7 +191,7 @@ static int do_device_node(struct nvc_ops *ops, struct task *task, struct nvc_err
 
 	if (op->arg != 0)
 		return do_bind(ops, task, err);
-	if (go_to_parent(ops, task, err) < 0)
+	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
 	if (fstatat(ops->dir.fd, task->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		if (S_ISCHR(st.st_mode) && st.st_rdev == number)
@@ -355,64 +201,97 @@ static int do_device_node(struct nvc_ops *ops, struct task *task, struct nvc_err
 		nvc_copy(err->msg, sizeof err->msg, "invalid device node");
 		return -1;
 	}
-	struct nvc_record *record = begin(ops, NVC_STEP_MKNOD, task->path, NULL, NULL, err);
+	struct nvc_record *record =
+	    nvc_step_begin(ops, NVC_STEP_MKNOD, task->path, NULL, NULL, err);
 	if (record == NULL)
 		return -1;
 	record->major = op->major;
 	record->minor = op->minor;
 	if (mknodat(ops->dir.fd, task->name, S_IFCHR | op->mode, number) < 0 ||
-	    give_to_owner(ops, ops->dir.fd, task->name) < 0 ||
-	    complete(record, ops->dir.fd, task->name) < 0)
-		return fail_at(ops, "file creation", task->path, err);
+	    nvc_step_give(ops, ops->dir.fd, task->name) < 0 ||
+	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
 }
 
-static int do_device_access(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
+{
+	uint32_t missing;
+
+	if (nvc_devlist_missing(ops->cgroup, rule, &missing, err) < 0)
+		return -1;
+	if (missing == 0)
+		return 0;
+	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVLIST, "/", NULL, NULL, err);
+	if (record == NULL)
+		return -1;
+	record->major = rule->major;
+	record->minor = rule->minor;
+	record->access = missing;
+	if (nvc_devlist_allow(ops->cgroup, rule, err) < 0)
+		return -1;
+	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
+{
+	bool attached;
+
+	if (nvc_devprog_attached(ops->cgroup, &attached, err) < 0)
+		return -1;
+	/* Version 1 confines the container, and version 2 does not: leave it so. */
+	if (!attached && ops->cgroup->v1_fd >= 0)
+		return 0;
+	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVPROG, "/", NULL, NULL, err);
+	if (record == NULL || nvc_devprog_new_tag(&record->tag, err) < 0 ||
+	    nvc_devprog_allow(ops->cgroup, rule, record->tag, err) < 0)
+		return -1;
+	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+static int do_device_access(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	const struct nvc_op *op = task->op;
 	struct nvc_device_rule rule = {op->major, op->minor,
 	                               op->flags & (NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD)};
-	uint32_t missing;
 
-	if (nvc_cgroup_missing(ops->cgroup_fd, &rule, &missing, err) < 0)
+	if (ops->cgroup->v1_fd >= 0 && allow_v1(ops, &rule, err) < 0)
 		return -1;
-	if (missing == 0)
-		return 0;
-	struct nvc_record *record = begin(ops, NVC_STEP_CGROUP, "/", NULL, NULL, err);
-	if (record == NULL)
-		return -1;
-	record->major = op->major;
-	record->minor = op->minor;
-	record->access = missing;
-	if (nvc_cgroup_allow(ops->cgroup_fd, &rule, err) < 0)
-		return -1;
-	nvc_journal_mark(record, NVC_RECORD_DONE);
-	return 0;
+	return ops->cgroup->v2_fd >= 0 ? allow_v2(ops, &rule, err) : 0;
 }
 
 /* Give an existing link another text, in one rename. */
-static int relink(struct nvc_ops *ops, const struct task *task, const char *target, const char *old,
-                  struct nvc_error *err)
+static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *target,
+                  const char *old, struct nvc_error *err)
 {
-	struct nvc_record *record = begin(ops, NVC_STEP_RELINK, task->path, target, old, err);
+	struct stat st;
 
+	/* Undoing removes what has this name, so nothing else may have it. */
+	if (fstatat(ops->dir.fd, NVC_TEMPORARY_LINK, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		errno = EEXIST;
+		return nvc_step_fail(ops, "file creation of " NVC_TEMPORARY_LINK, task->path, err);
+	}
+	struct nvc_record *record =
+	    nvc_step_begin(ops, NVC_STEP_RELINK, task->path, target, old, err);
 	if (record == NULL)
 		return -1;
 	if (symlinkat(target, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
-	    give_to_owner(ops, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
+	    nvc_step_give(ops, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
 	    renameat(ops->dir.fd, NVC_TEMPORARY_LINK, ops->dir.fd, task->name) < 0)
-		return fail_at(ops, "file creation", task->path, err);
+		return nvc_step_fail(ops, "file creation", task->path, err);
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
 }
 
-static int do_symlink(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
-	const char *target = text_of(ops, task->op->arg);
+	const char *target = nvc_task_text(ops, task->op->arg);
 	char old[PATH_MAX];
 	ssize_t len;
 
-	if (go_to_parent(ops, task, err) < 0)
+	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
 	len = readlinkat(ops->dir.fd, task->name, old, sizeof old - 1);
 	if (len >= 0) {
@@ -427,14 +306,15 @@ static int do_symlink(struct nvc_ops *ops, struct task *task, struct nvc_error *
 		return 0;
 	}
 	if (errno != ENOENT)
-		return fail_at(ops, "stat", task->path, err);
-	struct nvc_record *record = begin(ops, NVC_STEP_SYMLINK, task->path, target, NULL, err);
+		return nvc_step_fail(ops, "stat", task->path, err);
+	struct nvc_record *record =
+	    nvc_step_begin(ops, NVC_STEP_SYMLINK, task->path, target, NULL, err);
 	if (record == NULL)
 		return -1;
 	if (symlinkat(target, ops->dir.fd, task->name) < 0 ||
-	    give_to_owner(ops, ops->dir.fd, task->name) < 0 ||
-	    complete(record, ops->dir.fd, task->name) < 0)
-		return fail_at(ops, "file creation", task->path, err);
+	    nvc_step_give(ops, ops->dir.fd, task->name) < 0 ||
+	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
 }
 
@@ -444,10 +324,10 @@ static int do_symlink(struct nvc_ops *ops, struct task *task, struct nvc_error *
 /* Whether an operation lies below a tmpfs that found no place. */
 static bool is_skipped(const struct nvc_ops *ops, const struct nvc_op *op)
 {
-	const char *path = text_of(ops, op->path);
+	const char *path = nvc_task_text(ops, op->path);
 
 	for (uint32_t i = 0; i < ops->skipped_count; i++) {
-		const char *top = text_of(ops, ops->plan->ops[ops->skipped[i]].path);
+		const char *top = nvc_task_text(ops, ops->plan->ops[ops->skipped[i]].path);
 		size_t len = strlen(top);
 		if (strncmp(path, top, len) == 0 && path[len] == '/')
 			return true;
@@ -455,7 +335,7 @@ static bool is_skipped(const struct nvc_ops *ops, const struct nvc_op *op)
 	return false;
 }
 
-static int do_operation(struct nvc_ops *ops, struct task *task, struct nvc_error *err)
+static int do_operation(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	if (is_skipped(ops, task->op))
 		return 0;
@@ -487,13 +367,31 @@ static bool has_source(const struct nvc_op *op)
 	return op->kind == NVC_OP_BIND_MOUNT || (op->kind == NVC_OP_DEVICE_NODE && op->arg != 0);
 }
 
+static int check_stop(const struct nvc_ops *ops, struct nvc_error *err)
+{
+	if (__atomic_load_n(ops->stop.asked, __ATOMIC_ACQUIRE) == 0 &&
+	    getppid() == ops->stop.parent)
+		return 0;
+	return nvc_fail(err, NVC_ECANCEL, "apply", NULL, "stopped: the caller was interrupted");
+}
+
+static int take(struct nvc_ops *ops, uint32_t index, struct nvc_error *err)
+{
+	const struct nvc_op *op = &ops->plan->ops[index];
+
+	if (has_source(op))
+		return nvc_mount_take(ops->mounter, ops->plan, op, &ops->loose[index], err);
+	if (op->kind == NVC_OP_TMPFS)
+		return nvc_mount_take_tmpfs(ops->mounter, op->mode, ops->uid, ops->gid,
+		                            &ops->loose[index], err);
+	return 0;
+}
+
 int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err)
 {
 	for (uint32_t i = 0; i < ops->plan->count; i++) {
 		*ops->current = i;
-		if (!has_source(&ops->plan->ops[i]))
-			continue;
-		if (nvc_mount_clone(ops->plan, &ops->plan->ops[i], &ops->loose[i], err) < 0) {
+		if (check_stop(ops, err) < 0 || take(ops, i, err) < 0) {
 			err->op_index = (int)i;
 			return -1;
 		}
@@ -506,10 +404,10 @@ int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err)
 	ops->dir.fd = -1;
 	ops->dir_mode = 0755;
 	for (uint32_t i = 0; i < ops->plan->count; i++) {
-		struct task task = {.op = &ops->plan->ops[i], .index = (int)i};
+		struct nvc_task task = {.op = &ops->plan->ops[i], .index = (int)i};
 
 		*ops->current = i;
-		if (do_operation(ops, &task, err) < 0) {
+		if (check_stop(ops, err) < 0 || do_operation(ops, &task, err) < 0) {
 			err->op_index = (int)i;
 			return -1;
 		}

@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "nvc_cgroup.h"
 #include "nvc_error.h"
+#include "nvc_group.h"
 #include "nvc_journal.h"
 #include "nvc_mount.h"
 #include "nvc_path.h"
@@ -17,13 +19,23 @@
 #define NVC_OPS_TMPFS_MAX    8
 #define NVC_OPS_WARNINGS_MAX 8192
 
+/* Who may stop the work: it ends in the middle, as if an operation had failed. */
+struct nvc_stop {
+	const uint32_t *asked; /* in shared memory: not 0 once somebody asked for it */
+	pid_t parent;          /* whoever we work for must be alive */
+};
+
 struct nvc_ops {
 	const struct nvc_plan *plan;
+	const struct nvc_mounter *mounter;
+	struct nvc_groups *groups;
 	struct nvc_loose_mount *loose; /* one for each operation */
 	struct nvc_journal *journal;
 	struct nvc_root root;
-	int cgroup_fd, program_fd; /* or -1 */
-	uid_t uid;                 /* owner of what is made */
+	const struct nvc_cgroup *cgroup;
+	struct nvc_stop stop;
+	int program_fd; /* ldconfig, or -1 */
+	uid_t uid;      /* owner of what is made */
 	gid_t gid;
 	uint32_t *current; /* the operation at work, in shared memory */
 	char *warnings;    /* NVC_OPS_WARNINGS_MAX bytes in shared memory; lines */
@@ -38,7 +50,7 @@ struct nvc_ops {
 	uint32_t skipped_count;
 };
 
-/* Clone all sources. Before the container is entered. */
+/* Take all sources. Before the container is entered. */
 int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err);
 
 /* Do all operations, in order; stops at the first that fails, with its index in `err`. */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mount.h>
@@ -33,6 +34,7 @@
 #define NVC_OPEN_TREE_CLOEXEC  ((unsigned)O_CLOEXEC)
 #define NVC_MOVE_F_EMPTY_PATH  0x04u
 #define NVC_MOVE_T_EMPTY_PATH  0x40u
+#define NVC_MOVE_SET_GROUP     0x100u
 #define NVC_FSOPEN_CLOEXEC     1u
 #define NVC_FSMOUNT_CLOEXEC    1u
 #define NVC_FSCONFIG_STRING    1u
@@ -73,6 +75,13 @@ static inline int nvc_move_mount(int from_fd, int to_fd)
 	                    NVC_MOVE_F_EMPTY_PATH | NVC_MOVE_T_EMPTY_PATH);
 }
 
+/* Put a private mount into the peer group of another (5.15). */
+static inline int nvc_share_group(int from_fd, int to_fd)
+{
+	return (int)syscall(SYS_move_mount, from_fd, "", to_fd, "",
+	                    NVC_MOVE_F_EMPTY_PATH | NVC_MOVE_T_EMPTY_PATH | NVC_MOVE_SET_GROUP);
+}
+
 static inline int nvc_mount_setattr(int mount_fd, const struct nvc_mount_attr *attr)
 {
 	return (int)syscall(SYS_mount_setattr, mount_fd, "", AT_EMPTY_PATH, attr, sizeof *attr);
@@ -91,6 +100,11 @@ static inline int nvc_fsconfig(int fs_fd, unsigned cmd, const char *key, const c
 static inline int nvc_fsmount(int fs_fd, unsigned attrs)
 {
 	return (int)syscall(SYS_fsmount, fs_fd, NVC_FSMOUNT_CLOEXEC, attrs);
+}
+
+static inline int nvc_bpf(int cmd, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, cmd, attr, sizeof *attr);
 }
 
 /* fork without the handlers that libraries register, and without SIGCHLD for the caller: a host

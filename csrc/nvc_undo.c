@@ -2,13 +2,15 @@
 #include "nvc_undo.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
 #include "nvc_cache.h"
-#include "nvc_cgroup.h"
 #include "nvc_cleanup.h"
+#include "nvc_devlist.h"
+#include "nvc_devprog.h"
 #include "nvc_mount.h"
 #include "nvc_syscalls.h"
 
@@ -55,7 +57,7 @@ static bool is_ours(const struct nvc_record *record, const struct spot *spot, mo
 	    (st->st_mode & S_IFMT) != type)
 		return false;
 	return record->state == NVC_RECORD_BEGUN ||
-	       (st->st_dev == record->dev && st->st_ino == record->ino);
+	       (st->st_dev == record->made.dev && st->st_ino == record->made.ino);
 }
 
 static bool link_says(const struct spot *spot, const char *text)
@@ -76,13 +78,34 @@ static int remove_at(const struct spot *spot, int flags)
 
 static int undo_mount(const struct nvc_record *record, const struct spot *spot)
 {
-	struct nvc_loose_mount top;
+	struct nvc_mount_id top;
+	bool ours;
 
 	if (nvc_mount_identify(spot->dir_fd, spot->name, &top) < 0)
 		return errno == ENOENT ? 0 : -1;
-	if (top.mnt_id != record->mnt_id || top.dev != record->dev || top.ino != record->ino)
+	/* Where the identity was not known before, what the mount covers was. */
+	if (record->made.ino != 0)
+		ours = nvc_mount_is_same(&top, &record->made);
+	else
+		ours = record->was.ino != 0 && !nvc_mount_is_same(&top, &record->was);
+	return ours ? nvc_mount_remove(spot->dir_fd, spot->name) : 0;
+}
+
+/* The mount that the spot's directory is in, or the spot itself is the root of, goes back. */
+static int undo_leave(const struct nvc_undo *job, const struct nvc_record *record,
+                      const struct spot *spot)
+{
+	struct nvc_mount_id now;
+	nvc_autofd int fd = openat(spot->dir_fd, spot->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	bool at_root =
+	    fd >= 0 && nvc_mount_identify(fd, "", &now) == 0 && now.mnt_id == record->made.mnt_id;
+	nvc_autofd int root_fd = nvc_groups_climb(spot->dir_fd, at_root ? fd : spot->dir_fd);
+
+	if (root_fd < 0 || nvc_mount_identify(root_fd, "", &now) < 0)
+		return -1;
+	if (now.mnt_id != record->made.mnt_id)
 		return 0;
-	return nvc_mount_remove(spot->dir_fd, spot->name);
+	return nvc_groups_return(job->groups, root_fd, now.mnt_id);
 }
 
 /* Put the old text back; a killed worker may have left the prepared link. */
@@ -96,19 +119,26 @@ static int undo_relink(const struct spot *spot, const char *new_text, const char
 	return renameat(spot->dir_fd, NVC_TEMPORARY_LINK, spot->dir_fd, spot->name);
 }
 
-static int undo_cgroup(const struct nvc_undo *job, const struct nvc_record *record,
-                       struct nvc_error *err)
+/* A cgroup goes with its container; without it there is no rule either. */
+static int undo_devlist(const struct nvc_undo *job, const struct nvc_record *record,
+                        struct nvc_error *err)
 {
 	struct nvc_device_rule rule = {record->major, record->minor, record->access};
 
-	/* The cgroup goes with the container; without it there is no rule either. */
-	if (job->cgroup_fd < 0 || rule.access == 0)
+	if (job->cgroup->v1_fd < 0 || rule.access == 0)
 		return 0;
-	return nvc_cgroup_deny(job->cgroup_fd, &rule, err);
+	return nvc_devlist_deny(job->cgroup, &rule, err);
+}
+
+static int undo_devprog(const struct nvc_undo *job, const struct nvc_record *record,
+                        struct nvc_error *err)
+{
+	return job->cgroup->v2_fd < 0 ? 0 : nvc_devprog_deny(job->cgroup, record->tag, err);
 }
 
 /* The steps that concern one name in one directory. Returns -1 with errno. */
-static int undo_at(const struct nvc_record *record, const struct spot *spot)
+static int undo_at(const struct nvc_undo *job, const struct nvc_record *record,
+                   const struct spot *spot)
 {
 	const char *new_text = spot->arg, *old_text = spot->arg + strlen(spot->arg) + 1;
 	struct stat st;
@@ -130,6 +160,8 @@ static int undo_at(const struct nvc_record *record, const struct spot *spot)
 		return undo_relink(spot, new_text, old_text);
 	case NVC_STEP_MOUNT:
 		return undo_mount(record, spot);
+	case NVC_STEP_LEAVE:
+		return undo_leave(job, record, spot);
 	default:
 		errno = EINVAL;
 		return -1;
@@ -141,8 +173,10 @@ static int undo_record(const struct nvc_undo *job, struct nvc_record *record, st
 	struct spot spot;
 	int result;
 
-	if (record->step == NVC_STEP_CGROUP)
-		return undo_cgroup(job, record, err);
+	if (record->step == NVC_STEP_DEVLIST)
+		return undo_devlist(job, record, err);
+	if (record->step == NVC_STEP_DEVPROG)
+		return undo_devprog(job, record, err);
 	if (record->step == NVC_STEP_CACHE)
 		return nvc_cache_restore(job->root, job->journal, record, err);
 	if (find_spot(job, record, &spot, err) < 0)
@@ -150,7 +184,7 @@ static int undo_record(const struct nvc_undo *job, struct nvc_record *record, st
 	nvc_autofd int dir_fd = spot.dir_fd;
 	if (dir_fd < 0)
 		return 0;
-	result = undo_at(record, &spot);
+	result = undo_at(job, record, &spot);
 	if (result < 0)
 		(void)nvc_fail_errno_at(err, NVC_EMOUNT, "undo", job->root->name,
 		                        (const char *)record + offsetof(struct nvc_record, text));

@@ -4,7 +4,9 @@
  * changed since stays theirs. Privileges and fork class: as the worker that calls it. */
 #pragma once
 
+#include "nvc_cgroup.h"
 #include "nvc_error.h"
+#include "nvc_group.h"
 #include "nvc_journal.h"
 #include "nvc_path.h"
 
@@ -14,7 +16,8 @@
 struct nvc_undo {
 	struct nvc_journal *journal;
 	const struct nvc_root *root;
-	int cgroup_fd;  /* devices cgroup, or -1 */
+	const struct nvc_cgroup *cgroup;
+	const struct nvc_groups *groups;
 	int program_fd; /* ldconfig, or -1 */
 };
 

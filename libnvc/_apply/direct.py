@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 
 from .._native import flat
-from .._native.apply import apply_flat, detach_journal
-from ..errors import ContainerError, MalformedFileError, NvcError, RollbackError
+from .._native.apply import JournalFile, apply_flat, detach_journal
+from ..errors import ContainerError, NvcError, RollbackError
 from ..model import Applied
 from . import journal
 
@@ -43,8 +43,8 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         UnsupportedKernelError: the kernel lacks a call.
     """
     encoded = flat.encode(plan)
-    fd, path = journal.create(target.pid)
-    keep = False
+    file = journal.create(target.pid)
+    left = True
     try:
         warnings = apply_flat(
             encoded,
@@ -52,27 +52,26 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
             rootfs=target.rootfs,
             ldconfig=ldconfig,
             timeout=timeout,
-            journal_fd=fd,
+            journal=file,
         )
-        keep = True
     except RollbackError:
-        keep = path != ""  # for another try at detaching
-        raise
-    except NvcError as error:
-        if error.operation is not None:
+        raise  # the journal stays, for another try at detaching
+    except BaseException as error:
+        left = False
+        if isinstance(error, NvcError) and error.operation is not None:
             error.origin = plan.operations[error.operation].origin
         raise
     finally:
-        if path or not keep:
-            os.close(fd)
-        if path and not keep:
-            journal.remove(path)
+        if not left:
+            journal.remove(file)
+        if file.name or not left:
+            file.close()
     return Applied(
         target=target,
         warnings=plan.warnings + warnings,
-        journal=path,
-        journal_fd=-1 if path else fd,
-        journal_inode=0 if path else os.fstat(fd).st_ino,
+        journal=journal.path(file),
+        journal_fd=-1 if file.name else file.fd,
+        journal_inode=0 if file.name else os.fstat(file.fd).st_ino,
     )
 
 
@@ -112,19 +111,15 @@ def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
         is_ours = False
     if not is_ours:
         raise ContainerError(f"process {applied.target.pid}: detached already")
-    detach_journal(fd, ldconfig=ldconfig, timeout=timeout)
-    os.close(fd)
+    file = JournalFile(fd)
+    detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+    file.close()
 
 
 def _detach_path(path: str, ldconfig: str, timeout: float) -> None:
+    file = journal.open_path(path)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ContainerError(f"{path}: no such journal: detached already", path=path) from error
-    except OSError as error:
-        raise MalformedFileError(f"open failed: {path}: {error.strerror}", path=path) from error
-    try:
-        detach_journal(fd, ldconfig=ldconfig, timeout=timeout)
+        detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+        journal.remove(file)
     finally:
-        os.close(fd)
-    journal.remove(path)
+        file.close()

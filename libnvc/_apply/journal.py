@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import stat
 
-from .._native.apply import start_time
-from ..errors import ContainerError, NvcError
+from .._native.apply import JournalFile, start_time
+from ..errors import ContainerError, MalformedFileError, NvcError
 
 DIRECTORY = "/run/libnvc"
 
 
-def create(pid: int) -> tuple[int, str]:
-    """Open an empty journal for a container's process; return its fd and its path.
+def create(pid: int) -> JournalFile:
+    """Open an empty journal for a container's process.
 
-    Whoever may not write to /run gets a memory file and the path "": such a journal ends with
-    the process. Journals of processes that are gone are removed on the way.
+    Whoever may not write to /run gets a memory file: such a journal ends with the process.
+    Journals of processes that are gone are removed on the way.
 
     Raises:
         ContainerError: no such process.
@@ -29,15 +29,50 @@ def create(pid: int) -> tuple[int, str]:
     started = start_time(pid)
     directory = _open_directory()
     if directory < 0:
-        return os.memfd_create("libnvc-journal"), ""
+        return JournalFile(os.memfd_create("libnvc-journal"))
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         names = _prune(directory)
-        numbers = [n for p, s, n in map(_parse, names) if (p, s) == (pid, started)]
-        name = f"{pid}.{started}.{max(numbers, default=0) + 1}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=directory), f"{DIRECTORY}/{name}"
-    finally:
+        number = max((n for p, s, n in map(_parse, names) if (p, s) == (pid, started)), default=0)
+        while True:  # another thread or process may apply to the same container
+            number += 1
+            name = f"{pid}.{started}.{number}"
+            try:
+                return JournalFile(os.open(name, flags, 0o600, dir_fd=directory), directory, name)
+            except FileExistsError:
+                continue
+    except BaseException:
         os.close(directory)
+        raise
+
+
+def open_path(path: str) -> JournalFile:
+    """Open a journal that exists.
+
+    Raises:
+        ContainerError: it is gone.
+        MalformedFileError: it cannot be opened.
+    """
+    directory, _, name = path.rpartition("/")
+    dir_fd = -1
+    try:
+        dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return JournalFile(
+            os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd), dir_fd, name
+        )
+    except OSError as error:
+        if dir_fd >= 0:
+            os.close(dir_fd)
+        if isinstance(error, FileNotFoundError):
+            raise ContainerError(
+                f"{path}: no such journal: detached already", path=path
+            ) from error
+        raise MalformedFileError(f"open failed: {path}: {error.strerror}", path=path) from error
+
+
+def path(file: JournalFile) -> str:
+    """Return where a journal is, "" for a memory file."""
+    return f"{DIRECTORY}/{file.name}" if file.name else ""
 
 
 def find(pid: int) -> list[str]:
@@ -57,12 +92,13 @@ def find(pid: int) -> list[str]:
     return [f"{DIRECTORY}/{pid}.{started}.{number}" for number in sorted(numbers, reverse=True)]
 
 
-def remove(path: str) -> None:
+def remove(file: JournalFile) -> None:
     """Remove a journal; that it is gone already is fine."""
-    _unlink(path)
+    if file.name:
+        _unlink(file.name, file.dir_fd)
 
 
-def _unlink(name: str, directory: int | None = None) -> None:
+def _unlink(name: str, directory: int) -> None:
     try:  # noqa: SIM105 - contextlib costs more than all of this module
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:

@@ -28,10 +28,30 @@ def start_time(pid: int) -> int:
     return int(out[0])
 
 
+class JournalFile:
+    """An open journal and where it is: fd, directory fd (-1 for a memory file), name."""
+
+    __slots__ = ("dir_fd", "fd", "name")
+
+    def __init__(self, fd: int, dir_fd: int = -1, name: str = "") -> None:
+        """Take ownership of both descriptors."""
+        self.fd = fd
+        self.dir_fd = dir_fd
+        self.name = name
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self.fd)
+        if self.dir_fd >= 0:
+            os.close(self.dir_fd)
+
+
 def apply_flat(
-    flat: bytes, *, pid: int, rootfs: str, ldconfig: str, timeout: float, journal_fd: int
+    flat: bytes, *, pid: int, rootfs: str, ldconfig: str, timeout: float, journal: JournalFile
 ) -> tuple[str, ...]:
     """Apply a flat plan to a container, all or nothing; return the warnings.
+
+    Signal handlers of Python run meanwhile; if one raises, what was done is undone first.
 
     Args:
         flat: what `libnvc._native.flat.encode` returns.
@@ -39,7 +59,7 @@ def apply_flat(
         rootfs: its root, as in `libnvc.model.Target`.
         ldconfig: path of ldconfig on the host, "" for the default.
         timeout: seconds, for everything.
-        journal_fd: an empty file that becomes the journal, or -1.
+        journal: an empty file that becomes the journal.
 
     Raises:
         ApplyError: a step failed; everything was undone.
@@ -57,12 +77,25 @@ def apply_flat(
     report = ffi.new("struct nvc_report *")
     err = ffi.new("struct nvc_error *")
     buffer = ffi.from_buffer("uint8_t[]", flat)
-    if lib.nvc_apply(buffer, len(flat), target, journal_fd, report, err) < 0:
+    at, _name = _journal_at(journal)
+    job = lib.nvc_apply_start(buffer, len(flat), target, at, err)
+    if not job:
+        raise_error(err)
+    try:
+        while (result := lib.nvc_apply_wait(job, report, err)) == lib.NVC_INTERRUPTED:
+            pass  # Python runs its signal handlers here
+    except BaseException as interruption:
+        if lib.nvc_apply_cancel(job, report) < 0:
+            raise _rollback(report, f"interrupted by {interruption!r}") from interruption
+        raise
+    finally:
+        lib.nvc_job_free(job)
+    if result < 0:
         _fail(err, report)
     return tuple(os.fsdecode(ffi.string(report.warnings)).splitlines())
 
 
-def detach_journal(journal_fd: int, *, ldconfig: str, timeout: float) -> None:
+def detach_journal(journal: JournalFile, *, ldconfig: str, timeout: float) -> None:
     """Undo what a journal holds.
 
     Raises:
@@ -73,10 +106,21 @@ def detach_journal(journal_fd: int, *, ldconfig: str, timeout: float) -> None:
     report = ffi.new("struct nvc_report *")
     err = ffi.new("struct nvc_error *")
     ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
-    if lib.nvc_detach(journal_fd, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
+    at, _name = _journal_at(journal)
+    if lib.nvc_detach(at, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
         if report.left.code in (lib.NVC_OK, lib.NVC_ENAMESPACE):
             raise_error(err)
         _fail(err, report)
+
+
+def _journal_at(journal: JournalFile) -> tuple[Any, Any]:
+    """Return the C form, and what must live as long."""
+    name = ffi.new("char[]", encode_path(journal.name))
+    at = ffi.new("struct nvc_journal_file_at *")
+    at.fd = journal.fd
+    at.dir_fd = journal.dir_fd
+    at.name = name
+    return at, name
 
 
 def _fail(err: Any, report: Any) -> None:
@@ -86,18 +130,17 @@ def _fail(err: Any, report: Any) -> None:
     except NvcError as cause:
         if report.left.code == lib.NVC_OK:
             raise
-        left = _left(report)
-        raise RollbackError(
-            f"{left.message}: left in the container; what failed first: {cause.message}",
+        raise _rollback(report, f"what failed first: {cause.message}") from cause
+
+
+def _rollback(report: Any, first: str) -> RollbackError:
+    try:
+        raise_error(ffi.addressof(report, "left"))
+    except NvcError as left:
+        return RollbackError(
+            f"{left.message}: left in the container; {first}",
             errno=left.errno,
             path=left.path,
             step=left.step,
             operation=left.operation,
-        ) from cause
-
-
-def _left(report: Any) -> NvcError:
-    try:
-        raise_error(ffi.addressof(report, "left"))
-    except NvcError as left:
-        return left
+        )

@@ -38,6 +38,7 @@ _CLASSES: dict[int, type[NvcError]] = {
     lib.NVC_EKERNEL: UnsupportedKernelError,
     lib.NVC_ETIMEOUT: ApplyError,
     lib.NVC_ECRASH: ApplyError,
+    lib.NVC_ECANCEL: ApplyError,
 }
 
 #: codes that mean something else while the host is being read

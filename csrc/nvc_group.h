@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Peer groups of mounts. A mount attached below a shared one appears below all its peers, perhaps
+ * on the host, and stays there. So the mount below which we attach leaves its group for that
+ * moment and joins it again. A clone stays in the group meanwhile, kept in a socket that outlives
+ * the worker, so that the group can be found again whatever happens. Privileges: CAP_SYS_ADMIN
+ * over the mount namespace. Fork class: open and close are parent only, the rest is child safe. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nvc_error.h"
+
+#define NVC_GROUPS_KNOWN 16
+
+struct nvc_groups {
+	int table_fd;    /* mountinfo of the container's mount namespace */
+	int keep_fds[2]; /* socket for the clones */
+	struct {
+		uint64_t mnt_id;
+		bool shared;
+	} known[NVC_GROUPS_KNOWN]; /* answers for mounts seen before */
+	uint32_t known_count;
+};
+
+#define nvc_groups_init {.table_fd = -1, .keep_fds = {-1, -1}}
+
+/* `table_fd` stays the caller's. */
+int nvc_groups_open(int table_fd, struct nvc_groups *out, struct nvc_error *err);
+void nvc_groups_close(struct nvc_groups *groups);
+
+/* Whether a mount has peers that would see what is attached below it. The rest return -1, errno. */
+int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out);
+
+/* Climb from what `fd` stands on, in a directory `dir_fd` of the same mount or the mount's own
+ * root, to the root of its mount. Returns an O_PATH fd. */
+int nvc_groups_climb(int dir_fd, int fd);
+
+/* Make a mount private, keeping a clone in its group. Needs kernel 5.15 to come back. */
+int nvc_groups_leave(const struct nvc_groups *groups, int root_fd);
+
+/* Put the mount back into the group that the last clone is in. Without a clone (both we and whom we
+ * work for were killed) it gets a group of its own. Also fine if it never left. */
+int nvc_groups_return(const struct nvc_groups *groups, int root_fd, uint64_t mnt_id);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "nvc_steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "nvc_cleanup.h"
+
+int nvc_step_fail(const struct nvc_ops *ops, const char *step, const char *path,
+                  struct nvc_error *err)
+{
+	return nvc_fail_errno_at(err, NVC_EMOUNT, step, ops->root.name, path);
+}
+
+int nvc_step_give(const struct nvc_ops *ops, int dir_fd, const char *name)
+{
+	if (ops->uid == 0 && ops->gid == 0)
+		return 0;
+	return fchownat(dir_fd, name, ops->uid, ops->gid, AT_SYMLINK_NOFOLLOW);
+}
+
+int nvc_step_give_file(const struct nvc_ops *ops, int fd)
+{
+	if (ops->uid == 0 && ops->gid == 0)
+		return 0;
+	return fchown(fd, ops->uid, ops->gid);
+}
+
+int nvc_step_complete(struct nvc_record *record, int dir_fd, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -1;
+	record->made.dev = st.st_dev;
+	record->made.ino = st.st_ino;
+	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+int nvc_step_failed(const struct nvc_ops *ops, struct nvc_record *record, const char *path,
+                    struct nvc_error *err)
+{
+	if (errno == EEXIST)
+		nvc_journal_mark(record, NVC_RECORD_UNDONE);
+	return nvc_step_fail(ops, "file creation", path, err);
+}
+
+struct nvc_record *nvc_step_begin(struct nvc_ops *ops, enum nvc_step step, const char *path,
+                                  const char *arg, const char *old, struct nvc_error *err)
+{
+	struct nvc_entry entry = {
+	    .step = step, .op = (int)*ops->current, .path = path, .arg = arg, .old = old};
+
+	return nvc_journal_begin(ops->journal, &entry, err);
+}
+
+int nvc_step_mkdir(struct nvc_ops *ops, int dir_fd, const char *name, const char *path, mode_t mode,
+                   struct nvc_error *err)
+{
+	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_MKDIR, path, NULL, NULL, err);
+
+	if (record == NULL)
+		return -1;
+	if (mkdirat(dir_fd, name, mode) < 0 || nvc_step_give(ops, dir_fd, name) < 0 ||
+	    nvc_step_complete(record, dir_fd, name) < 0)
+		return nvc_step_failed(ops, record, path, err);
+	return 0;
+}
+
+int nvc_step_make_parent(void *cookie, int dir_fd, const char *name, const char *path,
+                         struct nvc_error *err)
+{
+	struct nvc_ops *ops = cookie;
+
+	return nvc_step_mkdir(ops, dir_fd, name, path, ops->dir_mode, err);
+}
+
+int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
+{
+	const char *path = nvc_task_text(ops, task->op->path), *slash = strrchr(path, '/');
+	struct nvc_walk how = {.follow = true, .mkdir = nvc_step_make_parent, .cookie = ops};
+	size_t len = (size_t)(slash - path);
+
+	task->name = slash + 1;
+	if (ops->dir.fd < 0 || strlen(ops->dir_text) != len ||
+	    memcmp(ops->dir_text, path, len) != 0) {
+		nvc_close_fd(&ops->dir.fd);
+		memcpy(ops->dir_text, path, len);
+		ops->dir_text[len] = '\0';
+		if (nvc_path_walk(&ops->root, len == 0 ? "/" : ops->dir_text, &how, &ops->dir,
+		                  err) < 0)
+			return -1;
+	}
+	if (!S_ISDIR(ops->dir.mode)) {
+		errno = ENOTDIR;
+		return nvc_step_fail(ops, "open", ops->dir_text, err);
+	}
+	len = ops->dir.len + 1 + strlen(task->name) + 1;
+	if (task->name[0] == '\0' || strcmp(task->name, ".") == 0 || len > sizeof task->path) {
+		errno = EINVAL;
+		return nvc_step_fail(ops, "open", path, err);
+	}
+	memcpy(task->path, ops->dir.path, ops->dir.len);
+	task->path[ops->dir.len] = '/';
+	nvc_copy(task->path + ops->dir.len + 1, sizeof task->path - ops->dir.len - 1, task->name);
+	return 0;
+}
+
+/* --- mount points --------------------------------------------------------------------------------
+ */
+
+static int make_file(struct nvc_ops *ops, const struct nvc_task *task, mode_t mode,
+                     struct nvc_error *err)
+{
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+	struct nvc_record *record =
+	    nvc_step_begin(ops, NVC_STEP_CREATE, task->path, NULL, NULL, err);
+
+	if (record == NULL)
+		return -1;
+	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, mode);
+	if (fd < 0 || nvc_step_give_file(ops, fd) < 0 ||
+	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+		return nvc_step_failed(ops, record, task->path, err);
+	return 0;
+}
+
+int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_t source_mode,
+                         struct nvc_error *err)
+{
+	int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+	bool want_dir = S_ISDIR(source_mode);
+	struct stat st;
+	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags);
+
+	if (fd < 0 && errno == ENOENT) {
+		mode_t mode = source_mode & 0755;
+		int made = want_dir
+		               ? nvc_step_mkdir(ops, ops->dir.fd, task->name, task->path, mode, err)
+		               : make_file(ops, task, mode, err);
+		if (made < 0)
+			return -1;
+		fd = openat(ops->dir.fd, task->name, flags);
+	}
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return nvc_step_fail(ops, "open", task->path, err);
+	if (S_ISDIR(st.st_mode) != want_dir) {
+		errno = want_dir ? ENOTDIR : EISDIR;
+		return nvc_step_fail(ops, "mount operation", task->path, err);
+	}
+	return nvc_steal_fd(&fd);
+}
+
+/* Take the mount that we are about to attach below out of its peer group. `*root_fd` is -1 where it
+ * has no peers. */
+static int leave_group(struct nvc_ops *ops, const struct nvc_mount_point *at,
+                       struct nvc_record **record, int *root_fd, struct nvc_error *err)
+{
+	struct nvc_mount_id below;
+	bool shared;
+
+	*root_fd = -1;
+	if (nvc_mount_identify(at->target_fd, "", &below) < 0 ||
+	    nvc_groups_is_shared(ops->groups, below.mnt_id, &shared) < 0)
+		return nvc_step_fail(ops, "stat", at->path, err);
+	if (!shared)
+		return 0;
+	if (ops->mounter->way != NVC_MOUNTS_NEW)
+		return nvc_fail(err, NVC_EKERNEL, "mount operation", at->path,
+		                "below a mount that has peers: needs kernel 5.15 or newer, or a "
+		                "container whose root propagation is slave or private");
+	*root_fd = nvc_groups_climb(at->dir_fd, at->target_fd);
+	if (*root_fd < 0)
+		return nvc_step_fail(ops, "mount root", at->path, err);
+	*record = nvc_step_begin(ops, NVC_STEP_LEAVE, at->path, NULL, NULL, err);
+	if (*record == NULL)
+		return -1;
+	(*record)->made = below;
+	if (nvc_groups_leave(ops->groups, *root_fd) < 0)
+		return nvc_step_fail(ops, "mount propagation", at->path, err);
+	return 0;
+}
+
+static int return_to_group(struct nvc_ops *ops, struct nvc_record *record, int root_fd,
+                           const char *path, struct nvc_error *err)
+{
+	if (nvc_groups_return(ops->groups, root_fd, record->made.mnt_id) < 0)
+		return nvc_step_fail(ops, "mount propagation", path, err);
+	nvc_journal_mark(record, NVC_RECORD_UNDONE);
+	return 0;
+}
+
+static int attach_alone(struct nvc_ops *ops, const struct nvc_loose_mount *mount,
+                        const struct nvc_mount_point *at, struct nvc_mount_id *id,
+                        struct nvc_error *err)
+{
+	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_MOUNT, at->path, NULL, NULL, err);
+
+	if (record == NULL)
+		return -1;
+	if (nvc_mount_identify(at->target_fd, "", &record->was) < 0)
+		return nvc_step_fail(ops, "stat", at->path, err);
+	if (mount->fd >= 0)
+		record->made = mount->id;
+	if (nvc_mount_attach(ops->mounter, mount, at, id, err) < 0)
+		return -1;
+	record->made = *id;
+	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+int nvc_step_attach(struct nvc_ops *ops, const struct nvc_loose_mount *mount,
+                    const struct nvc_mount_point *at, struct nvc_mount_id *id,
+                    struct nvc_error *err)
+{
+	struct nvc_record *left = NULL;
+	int found_fd = -1;
+
+	if (leave_group(ops, at, &left, &found_fd, err) < 0) {
+		nvc_close_fd(&found_fd);
+		return -1;
+	}
+	nvc_autofd int root_fd = found_fd;
+	if (attach_alone(ops, mount, at, id, err) < 0)
+		return -1;
+	return left == NULL ? 0 : return_to_group(ops, left, root_fd, at->path, err);
+}
