@@ -89,22 +89,36 @@ def container_cli(commands: Path) -> Run:
     return run
 
 
+def make_sim(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create a simulated driver."""
+    need_root("its device nodes")
+    root = tmp_path_factory.mktemp("sim") / profile
+    libnvc.sim.create(profile, root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def dgx_a100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated DGX A100, shared: do not change it."""
-    need_root("its device nodes")
-    root = tmp_path_factory.mktemp("sim") / "dgx-a100"
-    libnvc.sim.create("dgx-a100", root)
-    return root
+    return make_sim("dgx-a100", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def dgx_h100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX H100, shared: do not change it."""
+    return make_sim("dgx-h100", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def mx150(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated laptop with a GeForce MX150, shared: do not change it."""
-    need_root("its device nodes")
-    root = tmp_path_factory.mktemp("sim") / "mx150"
-    libnvc.sim.create("mx150", root)
-    return root
+    return make_sim("mx150", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def t4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated cloud server with a Tesla T4, shared: do not change it."""
+    return make_sim("t4", tmp_path_factory)
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ Done = subprocess.CompletedProcess[str]
 Enter = Callable[[], None]
 
 HERE = Path(__file__).parent
-MX150, DGX_A100 = libnvc.sim.profiles()
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+MX150, DGX_A100 = PROFILES["mx150"], PROFILES["dgx-a100"]
 
 #: Makes the simulated host's /dev of the given root, alters it, runs a command.
 HOST = """
@@ -205,7 +206,7 @@ def expected_gpu(index: int, gpu: libnvc.sim.SimGpu) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("profile", [MX150, DGX_A100], ids=lambda profile: str(profile.name))
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: str(profile.name))
 def test_official_bindings(request: pytest.FixtureRequest, profile: libnvc.sim.Profile) -> None:
     major, minor = (int(part) for part in profile.cuda_version.split("."))
     cuda_version = 1000 * major + 10 * minor
@@ -440,12 +441,36 @@ WIDE_TABLE = """\
 +---------------------------------------------------------------------------------------+
 """
 
+#: As release 550.54.15 printed it for a T4, but for that GPU's PCI address.
+WIDER_TABLE = """\
++-----------------------------------------------------------------------------------------+
+| NVIDIA-SMI 550.54.15              Driver Version: 550.54.15      CUDA Version: 12.4     |
+|-----------------------------------------+------------------------+----------------------+
+| GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |
+| Fan  Temp   Perf          Pwr:Usage/Cap |           Memory-Usage | GPU-Util  Compute M. |
+|                                         |                        |               MIG M. |
+|=========================================+========================+======================|
+|   0  Tesla T4                       Off |   00000000:00:1E.0 Off |                    0 |
+| N/A   36C    P8              9W /   70W |       0MiB /  15360MiB |      0%      Default |
+|                                         |                        |                  N/A |
++-----------------------------------------+------------------------+----------------------+
+{blank}
++-----------------------------------------------------------------------------------------+
+| Processes:                                                                              |
+|  GPU   GI   CI        PID   Type   Process name                              GPU Memory |
+|        ID   ID                                                               Usage      |
+|=========================================================================================|
+|  No running processes found                                                             |
++-----------------------------------------------------------------------------------------+
+"""
+
 
 @pytest.mark.parametrize(
     ("profile", "dev", "table", "width"),
     [
         ("mx150", "", OLD_TABLE, 79),
         ("dgx_a100", "rm /dev/nvidia[1-6]", WIDE_TABLE, 89),
+        ("t4", "", WIDER_TABLE, 91),
     ],
 )
 def test_table(

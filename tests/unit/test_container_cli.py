@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent.parent / "data"
 NAME = "nvidia-container-cli"
-PROFILES = ("dgx-a100", "mx150")
+PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
 
 Done = subprocess.CompletedProcess[str]
 
@@ -104,7 +104,7 @@ def test_format_is_the_references(
 
 @pytest.fixture(scope="module")
 def open_sims() -> Iterator[Path]:
-    """Return a directory with both simulated drivers that every user can enter."""
+    """Return a directory with every simulated driver that every user can enter."""
     directory = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="libnvc-test-"))
     directory.chmod(0o755)
     for profile in PROFILES:

@@ -16,7 +16,8 @@ from libnvc.sim.faults import parse_fault
 
 SOURCES = Path(__file__).parent.parent.parent / "csrc/sim"
 NATIVE = Path(libnvc.sim.__file__).parent / "_native_files"
-MX150, DGX_A100 = libnvc.sim.profiles()
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+MX150, DGX_A100 = PROFILES["mx150"], PROFILES["dgx-a100"]
 
 
 def fields(name: str) -> list[str]:
