@@ -405,6 +405,20 @@ def test_class_of_each_exception() -> None:
         assert module.describe(kind("text")) == f"{expected[kind.__name__]} error: text"
 
 
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        ("dlopen", "initialization"),
+        ("nvmlInit_v2", "initialization"),
+        ("nvmlSystemGetDriverVersion", "detection"),
+        ("nvmlDeviceGetHandleByIndex_v2", "detection"),
+    ],
+)
+def test_class_of_what_nvml_answers(step: str, kind: str) -> None:
+    error = errors.ProbeError("nvml error: gpu is lost", step=step)
+    assert module.describe(error) == f"{kind} error: nvml error: gpu is lost"
+
+
 def test_no_exception_is_a_traceback(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
