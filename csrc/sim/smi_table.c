@@ -10,14 +10,14 @@
 #define RIGHT_COLUMN 22
 
 struct layout {
-	int left, middle;  /* widths of these columns */
-	int smi, driver;   /* room for the versions */
-	int name;          /* room for a GPU's name */
-	int gap;           /* between name and persistence mode */
-	int power, limit;  /* room for the power drawn and its limit */
-	int bus_gap;       /* before the PCI address */
-	int used, memory;  /* room for the memory in use and all of it */
-	int process_name;  /* room for a process's name */
+	int left, middle; /* widths of these columns */
+	int smi, driver;  /* room for the versions */
+	int name;         /* room for a GPU's name */
+	int gap;          /* between name and persistence mode */
+	int power, limit; /* room for the power drawn and its limit */
+	int bus_gap;      /* before the PCI address */
+	int used, memory; /* room for the memory in use and all of it */
+	int process_name; /* room for a process's name */
 	const char *left1, *left2, *middle1, *middle2;
 };
 
@@ -99,25 +99,18 @@ static void rule(const struct layout *layout, char start, char fill, char joint,
 static void columns(const struct layout *layout, const char *left, const char *middle,
                     const char *right)
 {
-	(void)printf("|%-*s|%-*s|%-*s|\n", layout->left, left, layout->middle, middle,
-	             RIGHT_COLUMN, right);
+	(void)printf("|%-*s|%-*s|%-*s|\n", layout->left, left, layout->middle, middle, RIGHT_COLUMN,
+	             right);
 }
 
-static int parse_major(const char *version)
+static void print_banner(const struct smi *smi, const struct layout *layout)
 {
-	int major = 0;
-
-	for (; *version >= '0' && *version <= '9'; version++)
-		major = major * 10 + (*version - '0');
-	return major;
-}
-
-static void print_banner(const struct smi *smi, const struct layout *layout, const char *driver)
-{
+	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "";
 	char nvml[NVML_SYSTEM_NVML_VERSION_BUFFER_SIZE] = "", cuda[16];
 	const char *own;
 	int number = 0;
 
+	(void)smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
 	(void)smi->nvmlSystemGetNVMLVersion(nvml, sizeof nvml);
 	(void)smi->nvmlSystemGetCudaDriverVersion_v2(&number);
 	(void)snprintf(cuda, sizeof cuda, "%d.%d", number / 1000, number % 1000 / 10);
@@ -155,7 +148,8 @@ static void print_first_line(const struct smi *smi, const struct layout *layout,
 		memcpy(name + layout->name - 3, "...", sizeof "...");
 	(void)snprintf(left, sizeof left, "%4s  %-*s%*s%-3s", index, layout->name, name,
 	               layout->gap, "", on_off(persistence));
-	(void)snprintf(middle, sizeof middle, "%*s%s %3s", layout->bus_gap, "", bus, on_off(active));
+	(void)snprintf(middle, sizeof middle, "%*s%s %3s", layout->bus_gap, "", bus,
+	               on_off(active));
 	(void)snprintf(right, sizeof right, " %20s", ecc);
 	columns(layout, left, middle, right);
 }
@@ -197,7 +191,8 @@ static void print_second_line(const struct smi *smi, const struct layout *layout
 	smi_value(smi, gpu, "memory.total", total, sizeof total);
 	smi_value(smi, gpu, "utilization.gpu", busy, sizeof busy);
 	smi_value(smi, gpu, "compute_mode", mode, sizeof mode);
-	(void)snprintf(middle, sizeof middle, "%*sMiB / %*sMiB", layout->used, used, layout->memory, total);
+	(void)snprintf(middle, sizeof middle, "%*sMiB / %*sMiB", layout->used, used, layout->memory,
+	               total);
 	(void)snprintf(right, sizeof right, "%7s%% %12.12s", busy, mode);
 	columns(layout, left, middle, right);
 }
@@ -231,26 +226,36 @@ static void print_processes(const struct layout *layout)
 	rule(layout, '+', '-', '-', '+');
 }
 
-static const struct layout *find_layout(const char *driver)
+static const struct layout *find_layout(const struct smi *smi)
 {
-	int release = parse_major(driver);
-
-	if (release >= 550)
+	if (smi->release >= 550)
 		return &wider_layout;
-	return release >= 530 ? &wide_layout : &old_layout;
+	return smi->release >= 530 ? &wide_layout : &old_layout;
+}
+
+/* With one GPU lost there is no table, only the message. */
+static int check_gpus(const struct smi *smi)
+{
+	nvmlDevice_t gpu;
+	int status = SMI_DONE;
+
+	for (unsigned int i = 0; i < smi->count && status == SMI_DONE; i++)
+		status = smi_find_gpu(smi, i, smi_gpu_word(smi), &gpu);
+	return status;
 }
 
 int smi_print_table(const struct smi *smi)
 {
-	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "", when[32] = "";
+	char when[32] = "";
 	time_t now = time(NULL);
-	const struct layout *layout;
+	const struct layout *layout = find_layout(smi);
+	int status = check_gpus(smi);
 
-	(void)smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
-	layout = find_layout(driver);
+	if (status != SMI_DONE)
+		return status;
 	(void)ctime_r(&now, when); /* "Mon Nov 23 12:00:00 2026\n" */
 	(void)printf("%-24.24s       \n", when);
-	print_banner(smi, layout, driver);
+	print_banner(smi, layout);
 	for (unsigned int i = 0; i < smi->count; i++) {
 		nvmlDevice_t gpu;
 

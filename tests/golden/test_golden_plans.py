@@ -79,7 +79,5 @@ def test_dependencies(profile: str, root: str) -> None:
 def test_no_golden_file_is_left_over() -> None:
     names = [f"{name}{suffix}" for name in REQUESTS for suffix in (".json", ".txt")]
     assert {file.name for file in PLANS.iterdir()} == {
-        f"{profile}.{name}"
-        for profile in PROFILES
-        for name in (*names, "dependencies.txt")
+        f"{profile}.{name}" for profile in PROFILES for name in (*names, "dependencies.txt")
     }

@@ -107,6 +107,7 @@ def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> N
         ("nvml-crash-query", "driver rpc error: failed to process request"),
         ("nvml-error=9", "nvml error: driver not loaded"),
         ("nvml-error=18", "nvml error: driver/library version mismatch"),
+        ("gpu-lost=0", "nvml error: gpu is lost"),
     ],
 )
 def test_fault(fault: str, message: str, drivers: Path) -> None:

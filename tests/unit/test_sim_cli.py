@@ -78,8 +78,12 @@ def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
         (("--profile=dgx", "driver"), "dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100"),
         (
             ("--profile=mx150", "--fault=fire", "driver"),
-            "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N "
-            "(N from 1 to 999)",
+            "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N, "
+            "gpu-lost=N (N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
+        ),
+        (
+            ("--profile=dgx-h100", "--fault=gpu-lost=8", "driver"),
+            "gpu-lost=8: no such GPU; the last one of dgx-h100 is 7",
         ),
         (("--profile=mx150", "/proc"), "/proc: directory is not empty"),
     ],

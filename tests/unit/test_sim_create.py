@@ -22,7 +22,8 @@ from libnvc.sim import Profile
 PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
 #: Of the GPUs' devices in /proc/devices, by release.
 MAJORS = {
-    **dict.fromkeys(["515.86.01", "535.261.03"], [("195", "nvidia-frontend")]),
+    "515.86.01": [("195", "nvidia-frontend")],
+    "535.261.03": [("195", "nvidia-frontend")],
     "550.54.15": [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")],
 }
 GOLDEN_LIBRARIES = (Path(__file__).parent.parent / "data/dgx-a100.list").read_text().split()
@@ -170,7 +171,11 @@ def test_proc(root: Path, profile: Profile) -> None:
     assert (driver / "registry").read_text() == 'Binary: ""\n'
     devices = (root / "proc/devices").read_text()
     majors = re.findall(r"^ *(\d+) (nvidia\S*)$", devices, re.MULTILINE)
-    assert majors == [*MAJORS[profile.driver_version], ("510", "nvidia-uvm"), ("511", "nvidia-caps")]
+    assert majors == [
+        *MAJORS[profile.driver_version],
+        ("510", "nvidia-uvm"),
+        ("511", "nvidia-caps"),
+    ]
     gpus = sorted(path.name for path in (driver / "gpus").iterdir())
     assert gpus == [pci_address(gpu) for gpu in profile.gpus]
     for name, gpu in zip(gpus, profile.gpus, strict=True):
@@ -245,17 +250,33 @@ def test_no_gpu_is_there_twice() -> None:
 
 
 def test_unknown_profile(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100$"):
+    with pytest.raises(
+        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100$"
+    ):
         libnvc.sim.create("dgx", tmp_path / "driver")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "fault", ["hang", "nvml-error=", "nvml-error=0", "nvml-error=1000", "nvml-error=-1"]
+    "fault",
+    [
+        *("hang", "nvml-hang=1", "nvml-error", "nvml-error=", "nvml-error=0", "nvml-error=1000"),
+        *("nvml-error=-1", "nvml-error=" + "9" * 5000, "gpu-lost", "gpu-lost=", "gpu-lost=-1"),
+        *("gpu-lost=GPU-0", "gpu-lost=\u0663", "gpu-lost=" + "9" * 5000),
+    ],
 )
 def test_unknown_fault(tmp_path: Path, fault: str) -> None:
     with pytest.raises(RequestError, match=f"^{fault}: unknown fault; known: nvml-hang, "):
         libnvc.sim.create("mx150", tmp_path / "driver", fault=fault)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("profile", "last"), [("mx150", 0), ("t4", 0), ("dgx-a100", 7)])
+def test_lost_gpu_that_never_was(tmp_path: Path, profile: str, last: int) -> None:
+    fault = f"gpu-lost={last + 1}"
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create(profile, tmp_path / "driver", fault=fault)
+    assert str(caught.value) == f"{fault}: no such GPU; the last one of {profile} is {last}"
     assert list(tmp_path.iterdir()) == []
 
 
