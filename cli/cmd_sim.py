@@ -26,7 +26,8 @@ def create(
     directory: Annotated[Path, typer.Argument(help="Where; missing or empty.")],
     profile: Annotated[str, typer.Option(help="The host; `nvc sim list` shows them.")],
     fault: Annotated[
-        str, typer.Option(help="nvml-hang, nvml-crash, nvml-crash-query or nvml-error=N.")
+        str,
+        typer.Option(help="nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N or gpu-lost=N."),
     ] = "",
     as_json: _Json = False,
 ) -> None:

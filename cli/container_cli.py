@@ -118,6 +118,9 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OutputError):
         return f"output error: {error}"
+    # NVML is there, but does not tell what it is asked.
+    if isinstance(error, errors.ProbeError) and error.step.startswith(("nvmlSystem", "nvmlDevice")):
+        return f"detection error: {error}"
     for name, kind in ERROR_CLASSES:
         if isinstance(error, getattr(errors, name)):
             return f"{kind} error: {error}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -13,10 +14,15 @@ import hypothesis
 import pytest
 
 import libnvc.sim
+from libnvc.sim.machine import this_machine
 from libnvc.testing import make_rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+
+    Done = subprocess.CompletedProcess[str]
+    Enter = Callable[[], None]
+    RunOnHost = Callable[..., Done]
 
 # Time per example says nothing on a loaded machine or under sanitizers.
 hypothesis.settings.register_profile(
@@ -26,6 +32,17 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("libnvc")
+
+#: Makes the simulated host's /dev of the given root, alters it, runs a command.
+HOST = """
+set -e
+mount -t tmpfs -o mode=755 tmpfs /dev
+cp -a "$1"/dev/. /dev
+mknod -m 666 /dev/null c 1 3
+eval "$2"
+shift 2
+exec "$@"
+"""
 
 
 class Run(Protocol):
@@ -89,22 +106,117 @@ def container_cli(commands: Path) -> Run:
     return run
 
 
+def make_sim(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create a simulated driver."""
+    need_root("its device nodes")
+    root = tmp_path_factory.mktemp("sim") / profile
+    libnvc.sim.create(profile, root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def dgx_a100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated DGX A100, shared: do not change it."""
-    need_root("its device nodes")
-    root = tmp_path_factory.mktemp("sim") / "dgx-a100"
-    libnvc.sim.create("dgx-a100", root)
-    return root
+    return make_sim("dgx-a100", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def dgx_h100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX H100, shared: do not change it."""
+    return make_sim("dgx-h100", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def mx150(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated laptop with a GeForce MX150, shared: do not change it."""
-    need_root("its device nodes")
-    root = tmp_path_factory.mktemp("sim") / "mx150"
-    libnvc.sim.create("mx150", root)
-    return root
+    return make_sim("mx150", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def t4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated cloud server with a Tesla T4, shared: do not change it."""
+    return make_sim("t4", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def run_in_host() -> RunOnHost:
+    """Run a command in a mount namespace whose /dev is that of a simulated host.
+
+    `dev` is shell that alters that /dev first.
+    """
+
+    def run(root: Path, *command: str | Path, dev: str = "", preexec: Enter | None = None) -> Done:
+        return subprocess.run(
+            [
+                *("unshare", "--mount", "--propagation", "private"),
+                *("sh", "-c", HOST, "sh", root, dev, *command),
+            ],
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LD_LIBRARY_PATH": f"{root}{this_machine().libs_dir}",
+                "LC_ALL": "C",
+                "TZ": "UTC",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            preexec_fn=preexec,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smi(run_in_host: RunOnHost) -> RunOnHost:
+    """Run the nvidia-smi of a simulated host."""
+
+    def run(root: Path, *options: str, dev: str = "", preexec: Enter | None = None) -> Done:
+        return run_in_host(root, root / "usr/bin/nvidia-smi", *options, dev=dev, preexec=preexec)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cuda(run_in_host: RunOnHost) -> RunOnHost:
+    """Run a small program that lists the GPUs CUDA finds on a simulated host."""
+
+    def run(root: Path, dev: str = "") -> Done:
+        return run_in_host(root, libnvc.sim.cuda_client(), dev=dev)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Create a simulated driver with a fault; return its root."""
+
+    def make(fault: str, profile: str = "mx150") -> Path:
+        root = tmp_path_factory.mktemp("faulty") / "root"
+        libnvc.sim.create(profile, root, fault=fault)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def c_client(tmp_path_factory: pytest.TempPathFactory, dgx_a100: Path) -> Path:
+    """Return a program, compiled against NVIDIA's header, that calls every function of NVML."""
+    files = importlib.metadata.files("nvidia-nvml-dev")
+    assert files is not None
+    (header,) = [file for file in files if file.name == "nvml.h"]
+    program = tmp_path_factory.mktemp("client") / "client"
+    subprocess.run(
+        [
+            *("gcc", "-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"),
+            f"-isystem{Path(str(header.locate())).parent}",
+            Path(__file__).parent / "c/sim_client.c",
+            *("-o", program, f"-L{dgx_a100}{this_machine().libs_dir}", "-lnvidia-ml"),
+        ],
+        check=True,
+    )
+    return program
 
 
 @pytest.fixture

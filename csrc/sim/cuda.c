@@ -59,6 +59,18 @@ CUresult cuGetErrorName(CUresult error, const char **pStr)
 	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* The GPUs that this process may use and that are not lost. */
+static uint32_t find_gpus(const struct sim_gpu *gpus[SIM_MAX_GPUS])
+{
+	uint32_t count = sim_usable_gpus(gpus), kept = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (!sim_gpu_lost(gpus[i]))
+			gpus[kept++] = gpus[i];
+	}
+	return kept;
+}
+
 CUresult cuInit(unsigned int Flags)
 {
 	const struct sim_gpu *gpus[SIM_MAX_GPUS];
@@ -70,7 +82,7 @@ CUresult cuInit(unsigned int Flags)
 		return CUDA_SUCCESS;
 	if (sim_open_control() != ENXIO)
 		return CUDA_ERROR_NO_DEVICE;
-	count = sim_usable_gpus(gpus);
+	count = find_gpus(gpus);
 	if (count == 0)
 		return CUDA_ERROR_NO_DEVICE;
 	/* Without unified memory: what users know as "CUDA error 999". */

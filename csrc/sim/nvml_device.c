@@ -22,14 +22,19 @@ nvmlReturn_t nvmlDeviceGetCount(unsigned int *deviceCount)
 	return nvmlDeviceGetCount_v2(deviceCount);
 }
 
+/* A lost GPU counts and has an index. Its handle is given all the same: clients do not look at it,
+ * but our nvidia-smi asks it for the PCI address that its message names. */
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device)
 {
+	nvmlReturn_t result = NVML_SUCCESS;
+
 	if (nvml_count() < 0)
 		return NVML_ERROR_UNINITIALIZED;
 	if (device == NULL || index >= (unsigned int)nvml_count())
 		return NVML_ERROR_INVALID_ARGUMENT;
 	*device = nvml_handle(index);
-	return NVML_SUCCESS;
+	(void)nvml_gpu(*device, &result);
+	return result;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
@@ -45,7 +50,7 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 		return NVML_ERROR_INVALID_ARGUMENT;
 	for (unsigned int i = 0; i < (unsigned int)nvml_count(); i++) {
 		nvmlReturn_t result = NVML_SUCCESS;
-		const struct sim_gpu *gpu = nvml_gpu(nvml_handle(i), &result);
+		const struct sim_gpu *gpu = nvml_place(nvml_handle(i), &result);
 
 		if (gpu != NULL && strcasecmp(gpu->uuid, uuid) == 0)
 			return nvmlDeviceGetHandleByIndex_v2(i, device);
@@ -64,7 +69,7 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t
 		return NVML_ERROR_INVALID_ARGUMENT;
 	for (unsigned int i = 0; i < (unsigned int)nvml_count(); i++) {
 		nvmlReturn_t result = NVML_SUCCESS;
-		const struct sim_gpu *gpu = nvml_gpu(nvml_handle(i), &result);
+		const struct sim_gpu *gpu = nvml_place(nvml_handle(i), &result);
 
 		if (gpu != NULL && gpu->pci_domain == domain && gpu->pci_bus == bus &&
 		    gpu->pci_device == slot)
@@ -128,7 +133,7 @@ nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *version, unsig
 
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
 {
-	NVML_QUERY(gpu, device, pci != NULL);
+	NVML_QUERY_BY(nvml_place, gpu, device, pci != NULL);
 
 	memset(pci, 0, sizeof *pci);
 	(void)snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, "%04X:%02X:%02X.0",

@@ -49,6 +49,7 @@ static nvmlReturn_t misbehave(void)
 		return (nvmlReturn_t)config->fault_code;
 	case SIM_FAULT_NONE:
 	case SIM_FAULT_NVML_CRASH_QUERY:
+	case SIM_FAULT_GPU_LOST:
 		break;
 	}
 	return NVML_SUCCESS;
@@ -128,7 +129,7 @@ unsigned int nvml_index(nvmlDevice_t device)
 	return index;
 }
 
-const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result)
+const struct sim_gpu *nvml_place(nvmlDevice_t device, nvmlReturn_t *result)
 {
 	unsigned int index;
 
@@ -142,6 +143,16 @@ const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result)
 		return NULL;
 	}
 	return state.gpus[index];
+}
+
+const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result)
+{
+	const struct sim_gpu *gpu = nvml_place(device, result);
+
+	if (gpu == NULL || !sim_gpu_lost(gpu))
+		return gpu;
+	*result = NVML_ERROR_GPU_IS_LOST;
+	return NULL;
 }
 
 nvmlReturn_t nvml_copy(char *to, unsigned int length, const char *text)

@@ -6,8 +6,11 @@
 #include "nvml_abi.h"
 #include "sim_config.h"
 
-/* The GPU behind a handle; NULL with `*result` set: uninitialised or not a handle of ours. */
+/* The GPU behind a handle; NULL with `*result` set: uninitialised, not a handle of ours, lost. */
 const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result);
+
+/* The same, for what is known of a lost GPU too: where it was. */
+const struct sim_gpu *nvml_place(nvmlDevice_t device, nvmlReturn_t *result);
 
 /* The handle of the GPU at an index; NULL if there are fewer. */
 nvmlDevice_t nvml_handle(unsigned int index);
@@ -25,9 +28,11 @@ nvmlReturn_t nvml_copy(char *to, unsigned int length, const char *text);
 void nvml_crash(void) __attribute__((noreturn));
 
 /* Open a query: the GPU behind `device`, or return NVML's error from the function. */
-#define NVML_QUERY(gpu, device, valid)                                                             \
+#define NVML_QUERY(gpu, device, valid) NVML_QUERY_BY(nvml_gpu, gpu, device, valid)
+
+#define NVML_QUERY_BY(find, gpu, device, valid)                                                    \
 	nvmlReturn_t query_result = NVML_SUCCESS;                                                  \
-	const struct sim_gpu *gpu = nvml_gpu(device, &query_result);                               \
+	const struct sim_gpu *gpu = find(device, &query_result);                                   \
                                                                                                    \
 	if (gpu == NULL)                                                                           \
 		return query_result;                                                               \

@@ -16,6 +16,7 @@ enum sim_fault {
 	SIM_FAULT_NVML_CRASH,       /* nvmlInit dies of SIGSEGV */
 	SIM_FAULT_NVML_CRASH_QUERY, /* nvmlDeviceGetName dies of SIGSEGV */
 	SIM_FAULT_NVML_ERROR,       /* nvmlInit returns fault_code */
+	SIM_FAULT_GPU_LOST,         /* gpus[fault_code] fell off the bus */
 };
 
 struct sim_gpu {

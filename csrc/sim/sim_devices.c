@@ -47,6 +47,14 @@ uint32_t sim_usable_gpus(const struct sim_gpu *found[SIM_MAX_GPUS])
 	return count;
 }
 
+int sim_gpu_lost(const struct sim_gpu *gpu)
+{
+	const struct sim_config *config = sim_config();
+
+	return config->fault == SIM_FAULT_GPU_LOST && config->fault_code < SIM_MAX_GPUS &&
+	       gpu == &config->gpus[config->fault_code];
+}
+
 void sim_format_pci(const struct sim_gpu *gpu, char *text, size_t size)
 {
 	(void)snprintf(text, size, "%08X:%02X:%02X.0", gpu->pci_domain, gpu->pci_bus,

@@ -23,6 +23,9 @@ int sim_open_control(void);
 /* The GPUs of the host that this process may use, by PCI address. Returns their number. */
 uint32_t sim_usable_gpus(const struct sim_gpu *found[SIM_MAX_GPUS]);
 
+/* Whether a GPU of the host fell off the bus. Its node is still there. */
+int sim_gpu_lost(const struct sim_gpu *gpu);
+
 /* "00000000:07:00.0", cut to the size. */
 void sim_format_pci(const struct sim_gpu *gpu, char *text, size_t size);
 

@@ -44,6 +44,7 @@
 struct smi {
 	SMI_FUNCTIONS(SMI_MEMBER)
 	unsigned int count; /* GPUs */
+	int release;        /* of the driver: 535 */
 };
 
 /* Exit statuses of nvidia-smi besides NVML's error numbers. */
@@ -59,6 +60,13 @@ enum smi_exit {
 
 /* Load and initialise NVML. On failure print what users know and return the exit status. */
 int smi_open(struct smi *smi);
+
+/* How a message begins to name a GPU; its PCI address follows. */
+const char *smi_gpu_word(const struct smi *smi);
+
+/* The handle of a GPU. On failure print what users know, in the place of what they asked for, and
+ * return the exit status. */
+int smi_find_gpu(const struct smi *smi, unsigned int index, const char *word, nvmlDevice_t *gpu);
 
 /* Print one line a GPU: `-L`. */
 int smi_print_list(const struct smi *smi);

@@ -16,6 +16,8 @@ static const char no_driver[] =
     "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that "
     "the latest NVIDIA driver is installed and running.\n";
 
+static const char lost[] = "GPU is lost.  Reboot the system to recover this GPU";
+
 static const char help[] =
     "NVIDIA System Management Interface (simulated driver)\n"
     "\n"
@@ -33,8 +35,24 @@ struct options {
 	const char *fields, *format;
 };
 
+static int parse_major(const char *version)
+{
+	int major = 0;
+
+	for (; *version >= '0' && *version <= '9'; version++)
+		major = major * 10 + (*version - '0');
+	return major;
+}
+
+/* Exit statuses are NVML's numbers, as far as they fit. */
+static int exit_status(nvmlReturn_t result)
+{
+	return (int)result < (int)SMI_OTHER ? (int)result : SMI_OTHER;
+}
+
 int smi_open(struct smi *smi)
 {
+	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "";
 	void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
 	nvmlReturn_t result;
 
@@ -55,28 +73,58 @@ int smi_open(struct smi *smi)
 	if (result == NVML_SUCCESS)
 		result = smi->nvmlDeviceGetCount_v2(&smi->count);
 	if (result == NVML_SUCCESS)
+		result = smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
+	smi->release = parse_major(driver);
+	if (result == NVML_SUCCESS)
 		return SMI_DONE;
 	if (result == NVML_ERROR_DRIVER_NOT_LOADED) {
 		(void)puts(no_driver);
 		return SMI_NO_DRIVER;
 	}
 	(void)printf("Failed to initialize NVML: %s\n", smi->nvmlErrorString(result));
-	return (int)result < (int)SMI_OTHER ? (int)result : SMI_OTHER;
+	return exit_status(result);
+}
+
+const char *smi_gpu_word(const struct smi *smi)
+{
+	return smi->release >= 525 ? "GPU" : "GPU ";
+}
+
+int smi_find_gpu(const struct smi *smi, unsigned int index, const char *word, nvmlDevice_t *gpu)
+{
+	nvmlPciInfo_t pci = {0};
+	const char *text;
+	nvmlReturn_t result;
+
+	*gpu = NULL;
+	result = smi->nvmlDeviceGetHandleByIndex_v2(index, gpu);
+	if (result == NVML_SUCCESS)
+		return SMI_DONE;
+	text = result == NVML_ERROR_GPU_IS_LOST ? lost : smi->nvmlErrorString(result);
+	(void)smi->nvmlDeviceGetPciInfo_v3(*gpu, &pci);
+	(void)printf("Unable to determine the device handle for %s%s: %s\n", word, pci.busIdLegacy,
+	             text);
+	return exit_status(result);
 }
 
 int smi_print_list(const struct smi *smi)
 {
+	int status = SMI_DONE;
+
 	for (unsigned int i = 0; i < smi->count; i++) {
 		nvmlDevice_t gpu;
 		char name[NVML_DEVICE_NAME_V2_BUFFER_SIZE], uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
+		int found = smi_find_gpu(smi, i, "gpu ", &gpu);
 
-		if (smi->nvmlDeviceGetHandleByIndex_v2(i, &gpu) != NVML_SUCCESS)
-			return SMI_OTHER;
+		if (found != SMI_DONE) {
+			status = found;
+			continue;
+		}
 		smi_value(smi, gpu, "name", name, sizeof name);
 		smi_value(smi, gpu, "uuid", uuid, sizeof uuid);
 		(void)printf("GPU %u: %s (UUID: %s)\n", i, name, uuid);
 	}
-	return SMI_DONE;
+	return status;
 }
 
 static bool parse(int argc, char **argv, struct options *options)

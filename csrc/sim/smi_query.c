@@ -109,6 +109,7 @@ int smi_print_query(const struct smi *smi, const char *fields, const char *forma
 	const struct smi_field *found[MAX_FIELDS];
 	size_t count;
 	bool header, units;
+	int status = SMI_DONE;
 
 	if (parse_format(format, &header, &units) != SMI_DONE)
 		return SMI_USAGE;
@@ -118,10 +119,12 @@ int smi_print_query(const struct smi *smi, const char *fields, const char *forma
 		print_header(found, count);
 	for (unsigned int i = 0; i < smi->count; i++) {
 		nvmlDevice_t gpu;
+		int result = smi_find_gpu(smi, i, smi_gpu_word(smi), &gpu);
 
-		if (smi->nvmlDeviceGetHandleByIndex_v2(i, &gpu) != NVML_SUCCESS)
-			return SMI_OTHER;
-		print_row(smi, gpu, found, count, units);
+		if (result == SMI_DONE)
+			print_row(smi, gpu, found, count, units);
+		else
+			status = result;
 	}
-	return SMI_DONE;
+	return status;
 }

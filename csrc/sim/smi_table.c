@@ -1,44 +1,81 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nvidia-smi without options: the table, in the two layouts that the simulated releases have.
- * Release 530 made the left column wider, which moves nearly everything. */
+/* nvidia-smi without options: the table, in the three layouts that the simulated releases have.
+ * Release 530 made the left column wider and 550 the middle one, which moves nearly everything. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "smi.h"
 
-#define OTHER_COLUMN 22 /* the middle and the right one */
+#define RIGHT_COLUMN 22
 
 struct layout {
-	int left;         /* width of the left column */
-	int version;      /* room for the program's version */
+	int left, middle; /* widths of these columns */
+	int smi, driver;  /* room for the versions */
 	int name;         /* room for a GPU's name */
 	int gap;          /* between name and persistence mode */
-	int power;        /* room for the power drawn */
+	int power, limit; /* room for the power drawn and its limit */
+	int bus_gap;      /* before the PCI address */
+	int used, memory; /* room for the memory in use and all of it */
 	int process_name; /* room for a process's name */
-	const char *title1, *title2;
+	const char *left1, *left2, *middle1, *middle2;
 };
 
 static const struct layout old_layout = {
     .left = 31,
-    .version = 13,
+    .middle = 22,
+    .smi = 13,
+    .driver = 13,
     .name = 18,
     .gap = 2,
     .power = 7,
+    .limit = 4,
+    .bus_gap = 1,
+    .used = 7,
+    .memory = 5,
     .process_name = 20,
-    .title1 = " GPU  Name        Persistence-M",
-    .title2 = " Fan  Temp  Perf  Pwr:Usage/Cap",
+    .left1 = " GPU  Name        Persistence-M",
+    .left2 = " Fan  Temp  Perf  Pwr:Usage/Cap",
+    .middle1 = " Bus-Id        Disp.A ",
+    .middle2 = "         Memory-Usage ",
 };
 
 static const struct layout wide_layout = {
     .left = 41,
-    .version = 23,
+    .middle = 22,
+    .smi = 23,
+    .driver = 13,
     .name = 27,
     .gap = 4,
     .power = 17,
+    .limit = 4,
+    .bus_gap = 1,
+    .used = 7,
+    .memory = 5,
     .process_name = 30,
-    .title1 = " GPU  Name                 Persistence-M ",
-    .title2 = " Fan  Temp   Perf          Pwr:Usage/Cap ",
+    .left1 = " GPU  Name                 Persistence-M ",
+    .left2 = " Fan  Temp   Perf          Pwr:Usage/Cap ",
+    .middle1 = " Bus-Id        Disp.A ",
+    .middle2 = "         Memory-Usage ",
+};
+
+static const struct layout wider_layout = {
+    .left = 41,
+    .middle = 24,
+    .smi = 23,
+    .driver = 15,
+    .name = 27,
+    .gap = 4,
+    .power = 16,
+    .limit = 5,
+    .bus_gap = 3,
+    .used = 8,
+    .memory = 6,
+    .process_name = 32,
+    .left1 = " GPU  Name                 Persistence-M ",
+    .left2 = " Fan  Temp   Perf          Pwr:Usage/Cap ",
+    .middle1 = " Bus-Id          Disp.A ",
+    .middle2 = "           Memory-Usage ",
 };
 
 static void repeat(char c, int count)
@@ -53,44 +90,37 @@ static void rule(const struct layout *layout, char start, char fill, char joint,
 	(void)printf("%c", start);
 	repeat(fill, layout->left);
 	(void)printf("%c", joint);
-	repeat(fill, OTHER_COLUMN);
+	repeat(fill, layout->middle);
 	(void)printf("%c", joint);
-	repeat(fill, OTHER_COLUMN);
+	repeat(fill, RIGHT_COLUMN);
 	(void)printf("%c\n", end);
 }
 
 static void columns(const struct layout *layout, const char *left, const char *middle,
                     const char *right)
 {
-	(void)printf("|%-*s|%-*s|%-*s|\n", layout->left, left, OTHER_COLUMN, middle, OTHER_COLUMN,
+	(void)printf("|%-*s|%-*s|%-*s|\n", layout->left, left, layout->middle, middle, RIGHT_COLUMN,
 	             right);
 }
 
-static int parse_major(const char *version)
+static void print_banner(const struct smi *smi, const struct layout *layout)
 {
-	int major = 0;
-
-	for (; *version >= '0' && *version <= '9'; version++)
-		major = major * 10 + (*version - '0');
-	return major;
-}
-
-static void print_banner(const struct smi *smi, const struct layout *layout, const char *driver)
-{
+	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "";
 	char nvml[NVML_SYSTEM_NVML_VERSION_BUFFER_SIZE] = "", cuda[16];
 	const char *own;
 	int number = 0;
 
+	(void)smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
 	(void)smi->nvmlSystemGetNVMLVersion(nvml, sizeof nvml);
 	(void)smi->nvmlSystemGetCudaDriverVersion_v2(&number);
 	(void)snprintf(cuda, sizeof cuda, "%d.%d", number / 1000, number % 1000 / 10);
 	own = strchr(nvml, '.'); /* "12.535.261.03": NVML's major number, then the driver's */
 	rule(layout, '+', '-', '-', '+');
-	(void)printf("| NVIDIA-SMI %-*sDriver Version: %-13sCUDA Version: %-9s|\n", layout->version,
-	             own == NULL ? driver : own + 1, driver, cuda);
+	(void)printf("| NVIDIA-SMI %-*sDriver Version: %-*sCUDA Version: %-9s|\n", layout->smi,
+	             own == NULL ? driver : own + 1, layout->driver, driver, cuda);
 	rule(layout, '|', '-', '+', '+');
-	columns(layout, layout->title1, " Bus-Id        Disp.A ", " Volatile Uncorr. ECC ");
-	columns(layout, layout->title2, "         Memory-Usage ", " GPU-Util  Compute M. ");
+	columns(layout, layout->left1, layout->middle1, " Volatile Uncorr. ECC ");
+	columns(layout, layout->left2, layout->middle2, " GPU-Util  Compute M. ");
 	columns(layout, "", "", "               MIG M. ");
 	rule(layout, '|', '=', '+', '|');
 }
@@ -118,7 +148,8 @@ static void print_first_line(const struct smi *smi, const struct layout *layout,
 		memcpy(name + layout->name - 3, "...", sizeof "...");
 	(void)snprintf(left, sizeof left, "%4s  %-*s%*s%-3s", index, layout->name, name,
 	               layout->gap, "", on_off(persistence));
-	(void)snprintf(middle, sizeof middle, " %s %3s", bus, on_off(active));
+	(void)snprintf(middle, sizeof middle, "%*s%s %3s", layout->bus_gap, "", bus,
+	               on_off(active));
 	(void)snprintf(right, sizeof right, " %20s", ecc);
 	columns(layout, left, middle, right);
 }
@@ -147,8 +178,8 @@ static void format_sensors(const struct smi *smi, const struct layout *layout, n
 	smi_value(smi, gpu, "pstate", pstate, sizeof pstate);
 	format_power(drawn_result, drawn, usage, sizeof usage);
 	format_power(cap_result, cap, limit, sizeof limit);
-	(void)snprintf(left, size, " %3s  %3sC  %4s%*s / %4s", fan, temperature, pstate,
-	               layout->power, usage, limit);
+	(void)snprintf(left, size, " %3s  %3sC  %4s%*s / %*s", fan, temperature, pstate,
+	               layout->power, usage, layout->limit, limit);
 }
 
 static void print_second_line(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu)
@@ -160,7 +191,8 @@ static void print_second_line(const struct smi *smi, const struct layout *layout
 	smi_value(smi, gpu, "memory.total", total, sizeof total);
 	smi_value(smi, gpu, "utilization.gpu", busy, sizeof busy);
 	smi_value(smi, gpu, "compute_mode", mode, sizeof mode);
-	(void)snprintf(middle, sizeof middle, "%7sMiB / %5sMiB", used, total);
+	(void)snprintf(middle, sizeof middle, "%*sMiB / %*sMiB", layout->used, used, layout->memory,
+	               total);
 	(void)snprintf(right, sizeof right, "%7s%% %12.12s", busy, mode);
 	columns(layout, left, middle, right);
 }
@@ -179,7 +211,7 @@ static void print_gpu(const struct smi *smi, const struct layout *layout, nvmlDe
 
 static void print_processes(const struct layout *layout)
 {
-	int inside = layout->left + 2 * OTHER_COLUMN + 2;
+	int inside = layout->left + layout->middle + RIGHT_COLUMN + 2;
 
 	repeat(' ', inside + 2);
 	(void)printf("\n");
@@ -194,18 +226,36 @@ static void print_processes(const struct layout *layout)
 	rule(layout, '+', '-', '-', '+');
 }
 
+static const struct layout *find_layout(const struct smi *smi)
+{
+	if (smi->release >= 550)
+		return &wider_layout;
+	return smi->release >= 530 ? &wide_layout : &old_layout;
+}
+
+/* With one GPU lost there is no table, only the message. */
+static int check_gpus(const struct smi *smi)
+{
+	nvmlDevice_t gpu;
+	int status = SMI_DONE;
+
+	for (unsigned int i = 0; i < smi->count && status == SMI_DONE; i++)
+		status = smi_find_gpu(smi, i, smi_gpu_word(smi), &gpu);
+	return status;
+}
+
 int smi_print_table(const struct smi *smi)
 {
-	char driver[NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE] = "", when[32] = "";
+	char when[32] = "";
 	time_t now = time(NULL);
-	const struct layout *layout = &old_layout;
+	const struct layout *layout = find_layout(smi);
+	int status = check_gpus(smi);
 
-	(void)smi->nvmlSystemGetDriverVersion(driver, sizeof driver);
-	if (parse_major(driver) >= 530)
-		layout = &wide_layout;
+	if (status != SMI_DONE)
+		return status;
 	(void)ctime_r(&now, when); /* "Mon Nov 23 12:00:00 2026\n" */
 	(void)printf("%-24.24s       \n", when);
-	print_banner(smi, layout, driver);
+	print_banner(smi, layout);
 	for (unsigned int i = 0; i < smi->count; i++) {
 		nvmlDevice_t gpu;
 

@@ -67,7 +67,7 @@ S0ix Power Management:
 
 _REGISTRY = 'Binary: ""\n'
 
-_DEVICES = f"""\
+_DEVICES = """\
 Character devices:
   1 mem
   5 /dev/tty
@@ -75,9 +75,8 @@ Character devices:
   5 /dev/ptmx
  10 misc
 136 pts
-{NVIDIA_MAJOR} nvidia-frontend
-{UVM_MAJOR} nvidia-uvm
-{CAPS_MAJOR} nvidia-caps
+{gpus}{uvm} nvidia-uvm
+{caps} nvidia-caps
 
 Block devices:
   8 sd
@@ -104,7 +103,7 @@ def proc_files(profile: Profile, machine: str) -> dict[str, str]:
         "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n"
     )
     files = {
-        "/proc/devices": _DEVICES,
+        "/proc/devices": _devices(profile),
         "/proc/driver/nvidia/version": version,
         "/proc/driver/nvidia/params": _PARAMS,
         "/proc/driver/nvidia/registry": _REGISTRY,
@@ -133,6 +132,14 @@ def pci_address(gpu: SimGpu) -> str:
     """Return the PCI address as the kernel writes it: "0000:07:00.0"."""
     domain, bus, device = gpu.pci
     return f"{domain:04x}:{bus:02x}:{device:02x}.0"
+
+
+def _devices(profile: Profile) -> str:
+    # Release 550 gave up the common front end of its modules.
+    release = int(profile.driver_version.partition(".")[0])
+    names = ("nvidia", "nvidia-modeset", "nvidiactl") if release >= 550 else ("nvidia-frontend",)
+    gpus = "".join(f"{NVIDIA_MAJOR} {name}\n" for name in names)
+    return _DEVICES.format(gpus=gpus, uvm=UVM_MAJOR, caps=CAPS_MAJOR)
 
 
 def _information(gpu: SimGpu) -> str:

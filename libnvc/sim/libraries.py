@@ -84,7 +84,6 @@ _COMMON = (
     _plain("libEGL_nvidia", "libnvidia-eglcore.so.{v}", "libnvidia-glsi.so.{v}", soname="0"),
     _plain("libGLESv1_CM_nvidia", "libnvidia-eglcore.so.{v}"),
     _plain("libGLESv2_nvidia", "libnvidia-eglcore.so.{v}", soname="2"),
-    DriverLibrary(name="libnvidia-vulkan-producer.so", links=("libnvidia-vulkan-producer.so",)),
     _whole("libnvidia-wayland-client"),
     _whole("libnvidia-gtk2"),
     _whole("libnvidia-gtk3"),
@@ -95,9 +94,14 @@ _COMMON = (
     ),
 )
 
+_VULKAN_PRODUCER = DriverLibrary(
+    name="libnvidia-vulkan-producer.so", links=("libnvidia-vulkan-producer.so",)
+)
+
 #: The last release before CUDA 11.8: OpenCL's compiler apart, NVVM under a number of its own.
 _R515 = (
     *_COMMON,
+    _VULKAN_PRODUCER,
     _whole("libnvidia-compiler"),
     DriverLibrary(name="libnvidia-nvvm.so", soname="4", version="4.0.0"),
     DriverLibrary(name="libnvidia-egl-gbm.so", soname="1", version="1.1.0"),
@@ -106,6 +110,7 @@ _R515 = (
 
 _R535 = (
     *_COMMON,
+    _VULKAN_PRODUCER,
     _plain("libcudadebugger", "libcuda.so.1"),
     DriverLibrary(name="libnvidia-nvvm.so", soname="4", links=("libnvidia-nvvm.so",)),
     _whole("libnvidia-pkcs11-openssl3"),
@@ -113,7 +118,20 @@ _R535 = (
     DriverLibrary(name="libnvidia-egl-wayland.so", soname="1", version="1.1.10"),
 )
 
-_RELEASES = {"515": _R515, "535": _R535}
+#: What the archive of 550.100 has. The compiler for shaders is a library of its own.
+_R550 = (
+    *_COMMON,
+    _plain("libcudadebugger", "libcuda.so.1"),
+    DriverLibrary(name="libnvidia-nvvm.so", soname="4", links=("libnvidia-nvvm.so",)),
+    _whole("libnvidia-gpucomp"),
+    _whole("libnvidia-pkcs11"),
+    _whole("libnvidia-pkcs11-openssl3"),
+    DriverLibrary(name="libnvidia-api.so", soname="1", version="1"),
+    DriverLibrary(name="libnvidia-egl-gbm.so", soname="1", version="1.1.1"),
+    DriverLibrary(name="libnvidia-egl-wayland.so", soname="1", version="1.1.13"),
+)
+
+_RELEASES = {"515": _R515, "535": _R535, "550": _R550}
 
 
 def driver_libraries(driver_version: str) -> tuple[DriverLibrary, ...]:

@@ -115,7 +115,52 @@ _A100 = SimGpu(
     power_limit_mw=400000,
 )
 
+_T4 = SimGpu(
+    minor=0,
+    uuid="GPU-b1f0c2a7-64d9-9e35-7c18-20de5a43f8b6",
+    pci=(0, 0, 0x1E),
+    name="Tesla T4",
+    brand=BRAND_NVIDIA,
+    pci_id=0x1EB810DE,
+    pci_subsystem=0x12A210DE,
+    compute=(7, 5),
+    memory_mib=15360,
+    reserved_mib=393,
+    used_mib=0,
+    vbios="90.04.38.00.03",
+    irq=35,
+    temperature=36,
+    performance=8,
+    ecc=True,
+    power_mw=9240,
+    power_limit_mw=70000,
+)
+
+_H100 = SimGpu(
+    minor=0,
+    uuid="",
+    pci=(0, 0, 0),
+    name="NVIDIA H100 80GB HBM3",
+    brand=BRAND_NVIDIA,
+    pci_id=0x233010DE,
+    pci_subsystem=0x16C110DE,
+    compute=(9, 0),
+    memory_mib=81559,
+    reserved_mib=328,
+    used_mib=2,
+    vbios="96.00.74.00.01",
+    irq=0,
+    temperature=31,
+    performance=0,
+    mig_devices=7,
+    persistence=True,
+    ecc=True,
+    power_mw=70210,
+    power_limit_mw=700000,
+)
+
 _DGX_A100_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
+_DGX_H100_BUSES = (0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)
 
 _PROFILES = (
     Profile(
@@ -127,6 +172,16 @@ _PROFILES = (
         firmware=("gsp.bin",),
         daemons=("nvidia-persistenced",),
         gpus=(_MX150,),
+    ),
+    Profile(
+        name="t4",
+        title="cloud server, 1 Tesla T4",
+        driver_version="550.54.15",
+        built="Tue Mar  5 22:23:56 UTC 2024",
+        cuda_version="12.4",
+        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+        daemons=("nvidia-persistenced",),
+        gpus=(_T4,),
     ),
     Profile(
         name="dgx-a100",
@@ -146,6 +201,26 @@ _PROFILES = (
                 power_mw=52310 + 731 * index,
             )
             for index, bus in enumerate(_DGX_A100_BUSES)
+        ),
+    ),
+    Profile(
+        name="dgx-h100",
+        title="server, 8 H100 80GB HBM3",
+        driver_version="535.261.03",
+        built="Tue Jun 24 22:54:10 UTC 2025",
+        cuda_version="12.2",
+        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+        daemons=("nvidia-persistenced", "nvidia-fabricmanager"),
+        gpus=tuple(
+            _H100.replace(
+                minor=index,
+                uuid=f"GPU-8d1b5f62-3c0e-5a97-b4d8-61f2ac7e09{0x10 + index:02x}",
+                pci=(0, bus, 0),
+                irq=312 + 4 * index,
+                temperature=31 + index % 4,
+                power_mw=70210 + 417 * index,
+            )
+            for index, bus in enumerate(_DGX_H100_BUSES)
         ),
     ),
 )

@@ -54,12 +54,12 @@ def create(profile: str, directory: str | os.PathLike[str], *, fault: str = "") 
         fault: one of `FAULTS`, or "".
 
     Raises:
-        RequestError: unknown profile or fault, the directory is not empty, or the machine is one
-            that simulated drivers do not exist for.
+        RequestError: unknown profile or fault, the profile lacks the GPU to lose, the directory is
+            not empty, or the machine is one that simulated drivers do not exist for.
         NvcError: the directory cannot be written.
     """
     chosen = _find_profile(profile)
-    number = parse_fault(fault)
+    number = parse_fault(fault, chosen)
     machine = this_machine()
     native = {name: _read_native(name) for name in _NATIVE_FILES}
     root = os.path.abspath(directory)

@@ -26,8 +26,8 @@ static nvmlDevice_t call_enumeration(void)
 {
 	unsigned int count;
 	nvmlDevice_t gpu = NULL;
-	nvmlPciInfo_t pci;
-	char uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
+	nvmlPciInfo_t pci = {0};
+	char uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE] = "";
 
 	CALL(nvmlDeviceGetCount, &count);
 	CALL(nvmlDeviceGetCount_v2, &count);

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import libnvc.sim
 from libnvc._discover import discover
 from libnvc._planner import make_plan
 from libnvc._render.text import plan_to_text
@@ -19,6 +20,7 @@ from libnvc.model import Layout, Request
 from libnvc.plan import Plan
 
 PLANS = Path(__file__).parent / "plans"
+PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
 UPDATE = os.environ.get("NVC_UPDATE_GOLDEN") == "1"
 
 DEBIAN = Layout(libs_dir="/usr/lib/x86_64-linux-gnu", libs32_dir="/usr/lib/i386-linux-gnu")
@@ -35,7 +37,7 @@ REQUESTS = {
 }
 
 
-@pytest.fixture(params=["mx150", "dgx-a100"])
+@pytest.fixture(params=PROFILES)
 def profile(request: pytest.FixtureRequest) -> str:
     """Return the name of a simulated host."""
     return str(request.param)
@@ -77,7 +79,5 @@ def test_dependencies(profile: str, root: str) -> None:
 def test_no_golden_file_is_left_over() -> None:
     names = [f"{name}{suffix}" for name in REQUESTS for suffix in (".json", ".txt")]
     assert {file.name for file in PLANS.iterdir()} == {
-        f"{profile}.{name}"
-        for profile in ("mx150", "dgx-a100")
-        for name in (*names, "dependencies.txt")
+        f"{profile}.{name}" for profile in PROFILES for name in (*names, "dependencies.txt")
     }

@@ -18,6 +18,8 @@ from libnvc.errors import ProbeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
+
 pytestmark = pytest.mark.root  # a simulated driver has device nodes
 
 
@@ -27,7 +29,7 @@ def drivers() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nvc-sim-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        for profile in ("mx150", "dgx-a100"):
+        for profile in PROFILES:
             libnvc.sim.create(profile, directory / profile)
         yield directory
 
@@ -72,18 +74,27 @@ def test_laptop(drivers: Path) -> None:
     ]
 
 
-def test_server(drivers: Path) -> None:
-    facts = probe(drivers / "dgx-a100")
+def test_cloud_server(drivers: Path) -> None:
+    facts = probe(drivers / "t4")
+    assert (facts.driver_version, facts.cuda_version) == ("550.54.15", "12.4")
+    assert [(gpu.name, gpu.brand, gpu.arch, gpu.pci, gpu.mig_capable) for gpu in facts.gpus] == [
+        ("Tesla T4", "Nvidia", "7.5", "00000000:00:1e.0", False)
+    ]
+
+
+@pytest.mark.parametrize(("profile", "arch"), [("dgx-a100", "8.0"), ("dgx-h100", "9.0")])
+def test_server(drivers: Path, profile: str, arch: str) -> None:
+    facts = probe(drivers / profile)
     assert (facts.driver_version, facts.cuda_version) == ("535.261.03", "12.2")
     assert [gpu.index for gpu in facts.gpus] == list(range(8))
     assert len({gpu.uuid for gpu in facts.gpus}) == 8
-    assert {gpu.arch for gpu in facts.gpus} == {"8.0"}
+    assert {gpu.arch for gpu in facts.gpus} == {arch}
     assert all(gpu.mig_capable and not gpu.mig_enabled for gpu in facts.gpus)
     assert [gpu.pci for gpu in facts.gpus] == sorted(gpu.pci for gpu in facts.gpus)
 
 
 @pytest.mark.parametrize("uid", [65534, 1000])
-@pytest.mark.parametrize("profile", ["mx150", "dgx-a100"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> None:
     assert probe_as(uid, drivers / profile) == probe(drivers / profile)
 
@@ -96,6 +107,7 @@ def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> N
         ("nvml-crash-query", "driver rpc error: failed to process request"),
         ("nvml-error=9", "nvml error: driver not loaded"),
         ("nvml-error=18", "nvml error: driver/library version mismatch"),
+        ("gpu-lost=0", "nvml error: gpu is lost"),
     ],
 )
 def test_fault(fault: str, message: str, drivers: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent.parent / "data"
 NAME = "nvidia-container-cli"
-PROFILES = ("dgx-a100", "mx150")
+PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
 
 Done = subprocess.CompletedProcess[str]
 
@@ -104,7 +104,7 @@ def test_format_is_the_references(
 
 @pytest.fixture(scope="module")
 def open_sims() -> Iterator[Path]:
-    """Return a directory with both simulated drivers that every user can enter."""
+    """Return a directory with every simulated driver that every user can enter."""
     directory = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="libnvc-test-"))
     directory.chmod(0o755)
     for profile in PROFILES:
@@ -403,6 +403,20 @@ def test_class_of_each_exception() -> None:
     assert {kind.__name__ for kind in known} == set(expected)
     for kind in known:
         assert module.describe(kind("text")) == f"{expected[kind.__name__]} error: text"
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        ("dlopen", "initialization"),
+        ("nvmlInit_v2", "initialization"),
+        ("nvmlSystemGetDriverVersion", "detection"),
+        ("nvmlDeviceGetHandleByIndex_v2", "detection"),
+    ],
+)
+def test_class_of_what_nvml_answers(step: str, kind: str) -> None:
+    error = errors.ProbeError("nvml error: gpu is lost", step=step)
+    assert module.describe(error) == f"{kind} error: nvml error: gpu is lost"
 
 
 def test_no_exception_is_a_traceback(

@@ -16,7 +16,8 @@ from libnvc.sim.faults import parse_fault
 
 SOURCES = Path(__file__).parent.parent.parent / "csrc/sim"
 NATIVE = Path(libnvc.sim.__file__).parent / "_native_files"
-MX150, DGX_A100 = libnvc.sim.profiles()
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+MX150, DGX_A100 = PROFILES["mx150"], PROFILES["dgx-a100"]
 
 
 def fields(name: str) -> list[str]:
@@ -94,8 +95,11 @@ def test_constants() -> None:
     enum = re.search(r"enum sim_fault {\n(.*?)\n};", text, re.DOTALL)
     assert enum is not None
     names = [name.lower().replace("_", "-") for name in re.findall(r"SIM_FAULT_(\w+),", enum[1])]
-    assert [parse_fault(name if name != "none" else "")[0] for name in names[:-1]] == [0, 1, 2, 3]
-    assert (names[-1], parse_fault("nvml-error=18")) == ("nvml-error", (4, 18))
+    plain = ["" if name == "none" else name for name in names[:4]]
+    assert [parse_fault(name, DGX_A100) for name in plain] == [(n, 0) for n in range(4)]
+    assert names[4:] == ["nvml-error", "gpu-lost"]
+    assert parse_fault("nvml-error=18", DGX_A100) == (4, 18)
+    assert parse_fault("gpu-lost=7", DGX_A100) == (5, 7)
 
 
 @pytest.mark.parametrize("name", ["libnvidia-ml.so", "libcuda.so"])

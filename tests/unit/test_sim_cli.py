@@ -35,7 +35,9 @@ def test_list(nvc_sim: Run) -> None:
     assert done.stdout == (
         "PROFILE    DRIVER      CUDA  HOST\n"
         "mx150      515.86.01   11.7  laptop, 1 GeForce MX150\n"
+        "t4         550.54.15   12.4  cloud server, 1 Tesla T4\n"
         "dgx-a100   535.261.03  12.2  server, 8 A100-SXM4-40GB\n"
+        "dgx-h100   535.261.03  12.2  server, 8 H100 80GB HBM3\n"
     )
 
 
@@ -73,11 +75,15 @@ def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--profile=dgx", "driver"), "dgx: unknown profile; known: mx150, dgx-a100"),
+        (("--profile=dgx", "driver"), "dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100"),
         (
             ("--profile=mx150", "--fault=fire", "driver"),
-            "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N "
-            "(N from 1 to 999)",
+            "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N, "
+            "gpu-lost=N (N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
+        ),
+        (
+            ("--profile=dgx-h100", "--fault=gpu-lost=8", "driver"),
+            "gpu-lost=8: no such GPU; the last one of dgx-h100 is 7",
         ),
         (("--profile=mx150", "/proc"), "/proc: directory is not empty"),
     ],

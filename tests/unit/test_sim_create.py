@@ -20,6 +20,12 @@ from libnvc.errors import NvcError, RequestError
 from libnvc.sim import Profile
 
 PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+#: Of the GPUs' devices in /proc/devices, by release.
+MAJORS = {
+    "515.86.01": [("195", "nvidia-frontend")],
+    "535.261.03": [("195", "nvidia-frontend")],
+    "550.54.15": [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")],
+}
 GOLDEN_LIBRARIES = (Path(__file__).parent.parent / "data/dgx-a100.list").read_text().split()
 
 
@@ -33,6 +39,10 @@ def root(request: pytest.FixtureRequest, profile: Profile) -> Path:
     path = request.getfixturevalue(profile.name.replace("-", "_"))
     assert isinstance(path, Path)
     return path
+
+
+def pci_address(gpu: libnvc.sim.SimGpu) -> str:
+    return f"0000:{gpu.pci[1]:02x}:{gpu.pci[2]:02x}.0"
 
 
 def describe(root: Path) -> dict[str, tuple[object, ...]]:
@@ -159,9 +169,15 @@ def test_proc(root: Path, profile: Profile) -> None:
     )
     assert "\nModifyDeviceFiles: 1\n" in (driver / "params").read_text()
     assert (driver / "registry").read_text() == 'Binary: ""\n'
-    assert "\n510 nvidia-uvm\n511 nvidia-caps\n" in (root / "proc/devices").read_text()
+    devices = (root / "proc/devices").read_text()
+    majors = re.findall(r"^ *(\d+) (nvidia\S*)$", devices, re.MULTILINE)
+    assert majors == [
+        *MAJORS[profile.driver_version],
+        ("510", "nvidia-uvm"),
+        ("511", "nvidia-caps"),
+    ]
     gpus = sorted(path.name for path in (driver / "gpus").iterdir())
-    assert gpus == [f"0000:{gpu.pci[1]:02x}:00.0" for gpu in profile.gpus]
+    assert gpus == [pci_address(gpu) for gpu in profile.gpus]
     for name, gpu in zip(gpus, profile.gpus, strict=True):
         lines = (driver / "gpus" / name / "information").read_text().splitlines()
         fields = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -187,7 +203,7 @@ def test_proc(root: Path, profile: Profile) -> None:
 
 def test_sys(root: Path, profile: Profile) -> None:
     for gpu in profile.gpus:
-        device = root / f"sys/bus/pci/devices/0000:{gpu.pci[1]:02x}:00.0"
+        device = root / "sys/bus/pci/devices" / pci_address(gpu)
         vendor, number = gpu.pci_id & 0xFFFF, gpu.pci_id >> 16
         assert (device / "vendor").read_text() == "0x10de\n"
         assert (device / "device").read_text() == f"0x{number:04x}\n"
@@ -218,21 +234,49 @@ def test_gpus_of_the_recorded_host() -> None:
     assert [f"{gpu.pci[1]:02x}" for gpu in gpus] == ["07", "0f", "47", "4e", "87", "90", "b7", "bd"]
 
 
+def test_gpus_of_a_dgx_h100() -> None:
+    gpus = PROFILES["dgx-h100"].gpus
+    assert [f"{gpu.pci[1]:02x}" for gpu in gpus] == ["1b", "43", "52", "61", "9d", "c3", "d1", "df"]
+    assert [gpu.minor for gpu in gpus] == list(range(8))
+
+
+def test_no_gpu_is_there_twice() -> None:
+    uuids = [gpu.uuid for profile in PROFILES.values() for gpu in profile.gpus]
+    assert len(set(uuids)) == len(uuids) == 18
+    assert all(re.fullmatch(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", u) for u in uuids)
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
 def test_unknown_profile(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="^dgx: unknown profile; known: mx150, dgx-a100$"):
+    with pytest.raises(
+        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100$"
+    ):
         libnvc.sim.create("dgx", tmp_path / "driver")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "fault", ["hang", "nvml-error=", "nvml-error=0", "nvml-error=1000", "nvml-error=-1"]
+    "fault",
+    [
+        *("hang", "nvml-hang=1", "nvml-error", "nvml-error=", "nvml-error=0", "nvml-error=1000"),
+        *("nvml-error=-1", "nvml-error=" + "9" * 5000, "gpu-lost", "gpu-lost=", "gpu-lost=-1"),
+        *("gpu-lost=GPU-0", "gpu-lost=\u0663", "gpu-lost=" + "9" * 5000),
+    ],
 )
 def test_unknown_fault(tmp_path: Path, fault: str) -> None:
     with pytest.raises(RequestError, match=f"^{fault}: unknown fault; known: nvml-hang, "):
         libnvc.sim.create("mx150", tmp_path / "driver", fault=fault)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("profile", "last"), [("mx150", 0), ("t4", 0), ("dgx-a100", 7)])
+def test_lost_gpu_that_never_was(tmp_path: Path, profile: str, last: int) -> None:
+    fault = f"gpu-lost={last + 1}"
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create(profile, tmp_path / "driver", fault=fault)
+    assert str(caught.value) == f"{fault}: no such GPU; the last one of {profile} is {last}"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -79,8 +79,8 @@ def test_library_files(request: pytest.FixtureRequest, profile: libnvc.sim.Profi
         assert os.path.realpath(f"{directory}/{soname}") == os.path.realpath(path)
 
 
-def test_needed_libraries_are_the_drivers_own(mx150: Path) -> None:
-    version = "515.86.01"
+@pytest.mark.parametrize("version", ["515.86.01", "535.261.03", "550.54.15"])
+def test_needed_libraries_are_the_drivers_own(version: str) -> None:
     own = {library.full_soname(version) for library in driver_libraries(version)}
     needed = {
         name.format(v=version) for library in driver_libraries(version) for name in library.needed
@@ -89,9 +89,10 @@ def test_needed_libraries_are_the_drivers_own(mx150: Path) -> None:
     assert needed <= own
 
 
-def test_loader_maps_every_library(dgx_a100: Path) -> None:
+@pytest.mark.parametrize("profile", ["t4", "dgx_a100"])
+def test_loader_maps_every_library(request: pytest.FixtureRequest, profile: str) -> None:
     """Not only by our own reading: ld.so loads them, with what they need."""
-    directory = f"{dgx_a100}{this_machine().libs_dir}"
+    directory = f"{request.getfixturevalue(profile)}{this_machine().libs_dir}"
     script = (
         "import ctypes, sys\n"
         "for path in sys.argv[1:]: ctypes.CDLL(path)\n"
@@ -121,7 +122,7 @@ def listing(cache: Path) -> list[str]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("profile", ["mx150", "dgx_a100"])
+@pytest.mark.parametrize("profile", ["mx150", "t4", "dgx_a100"])
 def test_cache_is_what_ldconfig_writes(
     request: pytest.FixtureRequest, tmp_path: Path, profile: str
 ) -> None:
