@@ -3,23 +3,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
+from . import gpu_options
 from .output import put
 
 
 def plan(
     *,
-    root: Annotated[str, typer.Option(help="Find the driver below this directory.")] = "/",
-    device: Annotated[
-        list[str] | None,
-        typer.Option(help="GPU: index, UUID, PCI address or 'all'. May be repeated."),
-    ] = None,
-    utility: Annotated[bool, typer.Option("--utility", help="nvidia-smi and its needs.")] = False,
-    compute: Annotated[bool, typer.Option("--compute", help="CUDA and OpenCL.")] = False,
+    root: gpu_options.Root = "/",
+    device: gpu_options.Devices = None,
+    utility: gpu_options.Utility = False,
+    compute: gpu_options.Compute = False,
     rootfs: Annotated[
         str | None,
         typer.Option(help="The container's root directory, as --pid sees it if given."),
@@ -33,15 +30,14 @@ def plan(
     """
     import libnvc
 
-    found = libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
+    found = gpu_options.discover(root)
     if pid:
         layout = libnvc.inspect_container(libnvc.Target(pid=pid, rootfs=rootfs or ""))
     else:
         layout = libnvc.inspect_rootfs(rootfs) if rootfs else libnvc.Layout()
-    wanted = {"utility": utility, "compute": compute}
     request = libnvc.Request(
         devices=tuple(device or ()),
-        capabilities=tuple(name for name, on in wanted.items() if on),
+        capabilities=gpu_options.capabilities(utility, compute),
         layout=layout,
     )
     made = libnvc.make_plan(found, request)

@@ -14,7 +14,7 @@ import libnvc
 from libnvc import sim
 from libnvc.testing import (
     NamespaceContainer,
-    RuncContainer,
+    OciContainer,
     configure_hook,
     copy_program,
     make_rootfs,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .demo_story import Story
 
-    Container = RuncContainer | NamespaceContainer
+    Container = OciContainer | NamespaceContainer
 
 _PROFILE = "dgx-a100"
 _WANTED = 2
@@ -126,7 +126,7 @@ def _run_by_runc(
     driver: libnvc.Inventory,
     granted: tuple[str, ...],
     rootfs: Path,
-) -> RuncContainer:
+) -> OciContainer:
     story.step("A container, run by runc")
     command = [str(Path(sysconfig.get_path("scripts"), "nvidia-container-cli"))]
     command += [f"--root={driver.root}"] if driver.root else []
@@ -138,7 +138,7 @@ def _run_by_runc(
         exist but its program does not run yet. The hook asks for {_named(granted)} of
         {len(driver.gpus)}:"""
     )
-    container = RuncContainer(directory / "container", rootfs, prestart=[hook])
+    container = OciContainer(directory / "container", rootfs, prestart=[hook])
     story.command("host", f"runc create --bundle {container.bundle} {container.name}")
     story.output(f"prestart hook: {shlex.join(command)} --pid=PID {rootfs}")
     try:
@@ -200,7 +200,7 @@ def _visible(driver: libnvc.Inventory, granted: tuple[str, ...], why_not_runc: s
 
 def _look_inside(story: Story, container: Container, client: str, visible: int) -> None:
     story.step("What a program in the container sees")
-    how = "runc exec" if isinstance(container, RuncContainer) else "nsenter"
+    how = "runc exec" if isinstance(container, OciContainer) else "nsenter"
     story.say(
         f"""The commands below run inside, by `{how}`. The demo itself runs in mount namespace
         {os.readlink("/proc/self/ns/mnt")}; each command says in which one it runs, and as which

@@ -9,17 +9,19 @@ import typer  # noqa: TID253
 
 from . import cmd_sim
 from ._version import libnvc_version
+from .cmd_attach import attach
 from .cmd_demo import demo
 from .cmd_detach import detach
 from .cmd_plan import plan
 from .output import put
 
 app = typer.Typer(
-    help="Plan, undo and try out GPU access for containers.",
+    help="Plan, give, take away and try out GPU access for containers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(attach)
 app.command()(detach)
 app.command()(demo)
 app.add_typer(cmd_sim.app, name="sim")

@@ -13,6 +13,7 @@
 #define CACHE_NAME "ld.so.cache"
 #define CACHE_PATH CACHE_DIR "/" CACHE_NAME
 #define TEMPORARY  ".ld.so.cache.libnvc"
+#define UNFINISHED CACHE_NAME "~" /* what ldconfig writes before it renames */
 
 static int fail(const struct nvc_root *root, const char *step, struct nvc_error *err)
 {
@@ -56,7 +57,10 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 	struct stat st;
 	nvc_autofd int fd =
 	    openat(dir_fd, CACHE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int saved = errno;
 
+	file->had_temporary = fstatat(dir_fd, UNFINISHED, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	errno = saved;
 	if (fd < 0)
 		return errno == ENOENT ? 0 : fail(root, "open", err);
 	if (fstat(fd, &st) < 0)
@@ -148,6 +152,8 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 	nvc_autofd int dir_fd = found_fd;
 	if (dir_fd < 0)
 		return 0;
+	if (record->state == NVC_RECORD_BEGUN && journal->file->had_temporary == 0)
+		(void)unlinkat(dir_fd, UNFINISHED, 0);
 	if (record->state == NVC_RECORD_DONE &&
 	    (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	     st.st_dev != record->made.dev || st.st_ino != record->made.ino))

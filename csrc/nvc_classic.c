@@ -177,7 +177,7 @@ static int bind(const struct nvc_mounter *mounter, const struct nvc_loose_mount 
 		return nvc_fail(err, NVC_EMOUNT, "check", mount->source,
 		                "another file in the container's mount namespace");
 	if (call_mount(mounter, source_fd, at->target_fd, MS_BIND) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount operation", at->root, at->path);
 	return 0;
 }
 
@@ -189,16 +189,16 @@ int nvc_classic_attach(const struct nvc_mounter *mounter, const struct nvc_loose
 		if (bind(mounter, mount, at, err) < 0)
 			return -1;
 	} else if (mount_tmpfs(mounter, mount, at->target_fd) < 0) {
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount operation", at->root, at->path);
 	}
 	nvc_autofd int mounted_fd = openat(at->dir_fd, at->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (mounted_fd < 0 || nvc_mount_identify(mounted_fd, "", id) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "stat", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "stat", at->root, at->path);
 	if (mount->source != NULL && (id->dev != mount->id.dev || id->ino != mount->id.ino))
 		return nvc_fail(err, NVC_EMOUNT, "check", at->path, "the mount point was swapped");
 	if (mount->source != NULL && add_flags(mounter, mounted_fd, mount->flags) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount attributes", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount attributes", at->root, at->path);
 	if (nvc_classic_make_private(mounter, mounted_fd) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount propagation", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path);
 	return 0;
 }

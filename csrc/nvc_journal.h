@@ -55,7 +55,8 @@ struct nvc_journal_file {
 	uint64_t root_dev, root_ino;
 	uint32_t uid, gid;  /* owner of the container */
 	uint64_t log_len;   /* bytes of complete records */
-	uint32_t had_cache; /* whether there was a loader cache */
+	uint32_t had_cache;     /* whether there was a loader cache */
+	uint32_t had_temporary; /* and a file of the name that ldconfig writes under */
 	uint32_t cache_mode, cache_uid, cache_gid;
 	uint64_t cache_len; /* bytes of the saved cache */
 	int64_t cache_mtime_sec, cache_mtime_nsec;

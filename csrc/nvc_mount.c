@@ -193,12 +193,12 @@ int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_m
 	if (mount->fd < 0)
 		return nvc_classic_attach(mounter, mount, at, id, err);
 	if (nvc_move_mount(mount->fd, at->target_fd) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount operation", at->path);
+		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount operation", at->root, at->path);
 	*id = mount->id;
 	/* Below a shared mount it became shared. */
 	result = mounter->way == NVC_MOUNTS_NEW ? nvc_mount_setattr(mount->fd, &attr)
 	                                        : nvc_classic_make_private(mounter, mount->fd);
-	return result < 0 ? nvc_fail_errno(err, NVC_EMOUNT, "mount propagation", at->path) : 0;
+	return result < 0 ? nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path) : 0;
 }
 
 int nvc_mount_remove(int dir_fd, const char *name)

@@ -41,7 +41,7 @@ struct nvc_loose_mount {
 struct nvc_mount_point {
 	int dir_fd, target_fd;
 	const char *name;
-	const char *path; /* for messages */
+	const char *root, *path; /* for messages: the container's root, and the place in it */
 };
 
 /* Get ready in the worker, before it leaves the host's mount namespace. */

@@ -38,7 +38,8 @@ static int do_bind(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error 
 	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, mount->mode, err);
 	if (target_fd < 0)
 		return -1;
-	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, task->path};
+	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, ops->root.name,
+	                             task->path};
 	return nvc_step_attach(ops, mount, &at, &id, err);
 }
 
@@ -78,7 +79,7 @@ static int mount_tmpfs(struct nvc_ops *ops, const struct nvc_task *task, struct 
 	if (find_directory(ops, len == 0 ? "/" : above, &parent, err) < 0)
 		return -1;
 	nvc_autofd int dir_fd = parent.fd;
-	struct nvc_mount_point at = {dir_fd, target_fd, slash + 1, place->path};
+	struct nvc_mount_point at = {dir_fd, target_fd, slash + 1, ops->root.name, place->path};
 	if (nvc_step_attach(ops, &ops->loose[task->index], &at, &id, err) < 0)
 		return -1;
 	ops->tmpfs[ops->tmpfs_count++] = id.dev;

@@ -6,7 +6,7 @@ Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 
 from .namespaces import NamespaceContainer
 from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
-from .runc import ContainerFailedError, RuncContainer, configure_hook
+from .oci import ContainerFailedError, OciContainer, configure_hook
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "ContainerFailedError",
     "Mount",
     "NamespaceContainer",
-    "RuncContainer",
+    "OciContainer",
     "configure_hook",
     "copy_program",
     "make_rootfs",

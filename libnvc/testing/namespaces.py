@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from .runc import CONTAINER_ENVIRONMENT, ContainerFailedError
+from .oci import CONTAINER_ENVIRONMENT, ContainerFailedError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import pytest
 
 import libnvc
 from libnvc.plan import BindMount, DeviceAccess, DeviceNode, Plan
-from libnvc.testing import Mount, RuncContainer, configure_hook, mounts, multiarch, tree
+from libnvc.testing import Mount, OciContainer, configure_hook, mounts, multiarch, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,13 +50,13 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @contextmanager
 def configured(
     directory: Path, commands: Path, sim: Path, root: Path, device: str = "0"
-) -> Iterator[RuncContainer]:
+) -> Iterator[OciContainer]:
     """Run a container that is given a GPU by a prestart hook calling the command."""
     directory.mkdir()
     command = [str(commands / "nvidia-container-cli"), f"--root={sim}", "configure"]
     command += [f"--device={device}", "--utility", "--compute"]
     hook = configure_hook(directory / "hook", command, root)
-    with RuncContainer(directory, root, prestart=[hook]) as container:
+    with OciContainer(directory, root, prestart=[hook]) as container:
         yield container
 
 

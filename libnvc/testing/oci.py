@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a container with a real OCI runtime (runc), for tests and the demo. Needs root."""
+"""Run a container with a real OCI runtime (runc, crun), for tests and the demo. Needs root."""
 
 from __future__ import annotations
 
@@ -35,11 +35,18 @@ _CAPABILITIES = [
 ]
 
 
+# A runtime takes the cgroup hierarchies that it sees mounted: it is shown one kind only.
+_VIEWS = {
+    "v1": "umount /sys/fs/cgroup/unified 2>/dev/null || true",
+    "v2": "mount -t cgroup2 none /sys/fs/cgroup",
+}
+
+
 class ContainerFailedError(RuntimeError):
     """The runtime refused; the message is what it printed, a failed hook's output included."""
 
 
-class RuncContainer:
+class OciContainer:
     """A container in a bundle directory of its own, running `sleep` until it is deleted.
 
     A context manager: entering creates and starts it, leaving deletes it whatever happened.
@@ -58,6 +65,7 @@ class RuncContainer:
         prestart: Sequence[Path] = (),
         readonly: bool = False,
         runtime: str = "runc",
+        cgroup: str = "",
     ) -> None:
         """Write the bundle.
 
@@ -67,11 +75,13 @@ class RuncContainer:
             prestart: hook programs, absolute paths.
             readonly: whether the container sees its root read-only.
             runtime: runc, or a command with the same command line.
+            cgroup: "v1" or "v2", whatever else this machine has mounted; "" for what it has.
         """
         self.name = f"libnvc-{uuid.uuid4().hex[:12]}"
         self.bundle = directory / "bundle"
         self.rootfs = rootfs
-        self._runtime = [runtime, "--root", str(directory / "state")]
+        self._state = directory / "state"
+        self._runtime = [*_view(cgroup), runtime, "--root", str(self._state)]
         self.bundle.mkdir(parents=True)
         specification = _specification(self.name, rootfs, prestart, readonly)
         (self.bundle / "config.json").write_text(json.dumps(specification))
@@ -137,7 +147,7 @@ class RuncContainer:
         subprocess.run(
             [*self._runtime, "delete", "--force", self.name], capture_output=True, check=False
         )
-        shutil.rmtree(self._runtime[2], ignore_errors=True)
+        shutil.rmtree(self._state, ignore_errors=True)
 
     def _call(self, *arguments: str) -> None:
         # Into a file, not a pipe: the container's own process inherits it and stays.
@@ -152,6 +162,14 @@ class RuncContainer:
             ).returncode
         if status != 0:
             raise ContainerFailedError(log.read_text().strip())
+
+
+def _view(cgroup: str) -> list[str]:
+    """Return what puts a command into a mount namespace with one kind of cgroup hierarchy."""
+    if not cgroup:
+        return []
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    return [*unshare, "sh", "-c", f'{_VIEWS[cgroup]}; exec "$@"', "sh"]
 
 
 def configure_hook(script: Path, command: Sequence[str], rootfs: Path) -> Path:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nvc attach`: give a running container GPUs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import gpu_options
+from .output import complain, one_line, put
+
+
+def attach(
+    *,
+    pid: Annotated[int, typer.Option(min=1, help="A process of the container.")],
+    device: gpu_options.Devices = None,
+    root: gpu_options.Root = "/",
+    utility: gpu_options.Utility = False,
+    compute: gpu_options.Compute = False,
+    cgroups: Annotated[
+        bool, typer.Option("--cgroups/--no-cgroups", help="Allow the devices in its cgroup.")
+    ] = True,
+) -> None:
+    """Give a running container GPUs; `nvc detach` takes them away again.
+
+    Without --utility and --compute it gets both. Its processes see the GPUs at once.
+    """
+    import libnvc
+
+    if not device:
+        raise typer.BadParameter("name the GPUs", param_hint="--device")
+    target = libnvc.Target(pid=pid)
+    found = gpu_options.discover(root)
+    request = libnvc.Request(
+        devices=tuple(device),
+        capabilities=gpu_options.capabilities(utility, compute) or libnvc.CAPABILITIES,
+        layout=libnvc.inspect_container(target),
+        device_rules=cgroups,
+    )
+    plan = libnvc.make_plan(found, request)
+    applied = libnvc.apply(plan, target)
+    for warning in applied.warnings:
+        complain(one_line(f"nvc: warning: {warning}") + "\n")
+    places = {operation.path for operation in plan.operations}
+    for gpu in found.gpus:
+        if gpu.device.path in places:
+            put(one_line(f"GPU {gpu.index}: {gpu.model} ({gpu.uuid})") + "\n")
