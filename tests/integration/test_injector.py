@@ -192,7 +192,9 @@ def test_the_caller_can_be_killed(
 ) -> None:
     number = count(injector, box, DIRECTORY).index("mkdirat") + 1
     with subprocess.Popen(
-        [sys.executable, "-c", APPLY, str(box.pid), box.rootfs], stdin=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", APPLY, str(box.pid), box.rootfs],
+        stdin=subprocess.PIPE,
+        text=True,
     ) as process:
         with inject_into(process.pid) as other:
             other.arm((mode, number))
