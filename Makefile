@@ -24,16 +24,17 @@ SOURCES := pyproject.toml setup.py LICENSE \
 	$(shell find libnvc cli csrc -name __pycache__ -prune -o -print)
 C_FILES = $(shell find csrc libnvc/sim tests -name '*.[ch]' -not -path '*/data/*')
 
-.PHONY: help build demo test test-asan lint format clean asan-python pytest
+.PHONY: help build demo test test-old-kernel test-asan lint format clean asan-python pytest
 
 help:
-	@echo "make build      $(VENV) with libnvc and every command in $(VENV)/bin"
-	@echo "make demo       a container with (simulated) GPUs, explained step by step"
-	@echo "make test       every test, against the installed package"
-	@echo "make test-asan  the same with the C core under AddressSanitizer and UBSan"
-	@echo "make lint       ruff, mypy, layers, clang-format, C warnings and -fanalyzer"
-	@echo "make format     rewrite the sources as the formatters want them"
-	@echo "make clean      remove what these made"
+	@echo "make build            $(VENV) with libnvc and every command in $(VENV)/bin"
+	@echo "make demo             a container with (simulated) GPUs, explained step by step"
+	@echo "make test             every test, against the installed package"
+	@echo "make test-old-kernel  the same as if on a kernel without the newer mount calls"
+	@echo "make test-asan        the same with the C core under AddressSanitizer and UBSan"
+	@echo "make lint             ruff, mypy, layers, clang-format, C warnings and -fanalyzer"
+	@echo "make format           rewrite the sources as the formatters want them"
+	@echo "make clean            remove what these made"
 
 # --- build --------------------------------------------------------------------------------------
 
@@ -75,6 +76,17 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml
 
 test: $(VENV)/.built $(VENV)/.test
 	@PYTHONSAFEPATH=1 $(BIN)/pytest $(ARGS)
+
+# --- an old kernel ------------------------------------------------------------------------------
+
+# Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
+DENIED := openat2,open_tree,move_mount,mount_setattr,fsopen
+
+$(VENV)/deny: tests/tools/deny.c $(VENV)/.created
+	@gcc -std=gnu11 -D_GNU_SOURCE -O1 $< -o $@
+
+test-old-kernel: $(VENV)/.built $(VENV)/.test $(VENV)/deny
+	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
 
 # --- sanitizers ---------------------------------------------------------------------------------
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run libnvc under the tools of tests/tools: workers that fail or die at any system call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+# Its filter cannot be installed below that of `make test-old-kernel`.
+collect_ignore = ["test_deny.py"] if "NVC_DENIED" in os.environ else []
+
+TOOLS = Path(__file__).parent.parent / "tools"
+
+
+class CompileC(Protocol):
+    def __call__(self, output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path: ...
+
+
+class Injector:
+    """Injects faults into what a process does by libnvc in its main thread.
+
+    A context manager: entering starts the tracer, leaving ends it. Only workers that start after
+    `arm` are met by its faults, and counted as its calls.
+    """
+
+    def __init__(self, program: Path, directory: Path, pid: int) -> None:
+        self._control = directory / f"control.{pid}"
+        self._result = directory / f"result.{pid}"
+        self._command: list[str | Path] = [program, str(pid), self._control, self._result]
+        self._generation = 0
+
+    def __enter__(self) -> Self:
+        self.arm()
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._process.communicate(timeout=10)
+        finally:
+            self._process.kill()
+            self._process.communicate()
+        assert self._process.returncode == 0
+
+    def arm(self, *lines: tuple[str, int]) -> None:
+        """Begin to count anew, and take faults, in their order: mode, and number of the call.
+
+        The modes are those of tests/tools/inject.c. After a fault the count starts again at 1. With
+        no faults calls are counted only.
+        """
+        self._generation += 1
+        text = "".join(f"{mode} {count}\n" for mode, count in lines)
+        self._control.write_text(f"gen {self._generation}\n{text}")
+
+    def calls(self) -> list[str]:
+        """Return the names of the calls that change state since `arm`, in order."""
+        return self._lines("call")
+
+    def fired(self) -> list[str]:
+        """Return the faults that happened since `arm`: "MODE NUMBER NAME DETAIL"."""
+        return self._lines("fired")
+
+    def _lines(self, kind: str) -> list[str]:
+        text = self._result.read_text(errors="replace") if self._result.exists() else ""
+        head, *lines = text.split("\n")
+        if head != f"gen {self._generation}":
+            return []  # no worker has started since
+        return [line.removeprefix(f"{kind} ") for line in lines if line.startswith(f"{kind} ")]
+
+
+class InjectInto(Protocol):
+    """Makes an injector for a process."""
+
+    def __call__(self, pid: int) -> Injector: ...
+
+
+@pytest.fixture(scope="session")
+def inject_program(tmp_path_factory: pytest.TempPathFactory, compile_c: CompileC) -> Path:
+    program = tmp_path_factory.mktemp("tools") / "inject"
+    return compile_c(program, TOOLS / "inject.c", TOOLS / "inject_calls.c")
+
+
+@pytest.fixture
+def inject_into(inject_program: Path, tmp_path_factory: pytest.TempPathFactory) -> InjectInto:
+    """Return a maker of injectors for other processes."""
+    directory = tmp_path_factory.mktemp("inject")
+    return lambda pid: Injector(inject_program, directory, pid)
+
+
+@pytest.fixture
+def injector(inject_into: InjectInto) -> Iterator[Injector]:
+    """Inject faults into what the test itself does by libnvc."""
+    with inject_into(os.getpid()) as injector:
+        yield injector
