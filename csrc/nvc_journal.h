@@ -53,8 +53,8 @@ struct nvc_journal_file {
 	int32_t pid;         /* the container's process */
 	uint64_t start_time; /* of that process, clock ticks since boot */
 	uint64_t root_dev, root_ino;
-	uint32_t uid, gid;  /* owner of the container */
-	uint64_t log_len;   /* bytes of complete records */
+	uint32_t uid, gid;      /* owner of the container */
+	uint64_t log_len;       /* bytes of complete records */
 	uint32_t had_cache;     /* whether there was a loader cache */
 	uint32_t had_temporary; /* and a file of the name that ldconfig writes under */
 	uint32_t cache_mode, cache_uid, cache_gid;

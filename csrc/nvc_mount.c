@@ -198,7 +198,9 @@ int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_m
 	/* Below a shared mount it became shared. */
 	result = mounter->way == NVC_MOUNTS_NEW ? nvc_mount_setattr(mount->fd, &attr)
 	                                        : nvc_classic_make_private(mounter, mount->fd);
-	return result < 0 ? nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path) : 0;
+	return result < 0
+	           ? nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path)
+		   : 0;
 }
 
 int nvc_mount_remove(int dir_fd, const char *name)
