@@ -122,10 +122,14 @@ class OciContainer:
         """Run the container's program."""
         self._call("start", self.name)
 
+    def command(self, *words: str) -> list[str]:
+        """Return a command line of the runtime."""
+        return [*self._runtime, *words]
+
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container and return what it printed and its exit status."""
         return subprocess.run(
-            [*self._runtime, "exec", self.name, *command],
+            self.command("exec", self.name, *command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -135,7 +139,7 @@ class OciContainer:
     def state(self) -> dict[str, Any]:
         """Return the runtime's state document."""
         run = subprocess.run(
-            [*self._runtime, "state", self.name], capture_output=True, text=True, check=False
+            self.command("state", self.name), capture_output=True, text=True, check=False
         )
         if run.returncode != 0:
             raise ContainerFailedError(run.stderr.strip())
@@ -145,7 +149,7 @@ class OciContainer:
     def delete(self) -> None:
         """Kill and remove the container; quiet when it does not exist."""
         subprocess.run(
-            [*self._runtime, "delete", "--force", self.name], capture_output=True, check=False
+            self.command("delete", "--force", self.name), capture_output=True, check=False
         )
         shutil.rmtree(self._state, ignore_errors=True)
 
@@ -154,7 +158,7 @@ class OciContainer:
         log = self.bundle / "output"
         with log.open("w") as output:
             status = subprocess.run(
-                [*self._runtime, *arguments],
+                self.command(*arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
