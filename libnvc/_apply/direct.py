@@ -78,8 +78,8 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
 def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0) -> None:
     """Take back what was applied to a container, newest first.
 
-    Only what is still as it was left is removed: what the container changed since stays. Needs
-    what `apply` needs.
+    Only what is still as it was left is removed: what the container changed since stays. What was
+    applied first may serve what was applied later, so it goes last. Needs what `apply` needs.
 
     Args:
         what: what `apply` returned; or a container, for everything any process applied to it.
@@ -87,13 +87,15 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         timeout: seconds, for everything.
 
     Raises:
-        ContainerError: the process is gone (its namespaces are, too), or nothing was applied.
+        ContainerError: the process is gone (its namespaces are, too), nothing was applied, or
+            something that was applied later is still there.
         RollbackError: something could not be removed; the journal is kept for another try.
     """
     if isinstance(what, Applied):
         if not what.journal:
             _detach_fd(what, ldconfig, timeout)
             return
+        _refuse_if_older(what)
         paths = [what.journal]
     else:
         paths = journal.find(what.pid)
@@ -101,6 +103,17 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
             raise ContainerError(f"process {what.pid}: nothing was applied to its container")
     for path in paths:
         _detach_path(path, ldconfig, timeout)
+
+
+def _refuse_if_older(applied: Applied) -> None:
+    newest = journal.find(applied.target.pid)[:1]
+    if applied.journal in newest or not os.path.lexists(applied.journal):
+        return
+    raise ContainerError(
+        f"process {applied.target.pid}: something else was applied to its container later: "
+        f"detach that first, or detach everything ({newest[0]} is newer than {applied.journal})",
+        path=applied.journal,
+    )
 
 
 def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
