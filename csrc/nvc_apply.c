@@ -113,6 +113,21 @@ static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 	return result;
 }
 
+static bool has_kind(const struct nvc_plan *plan, uint32_t kind)
+{
+	for (uint32_t i = 0; i < plan->count; i++) {
+		if (plan->ops[i].kind == kind)
+			return true;
+	}
+	return false;
+}
+
+static bool has_mounts(const struct nvc_plan *plan)
+{
+	return has_kind(plan, NVC_OP_BIND_MOUNT) || has_kind(plan, NVC_OP_TMPFS) ||
+	       has_kind(plan, NVC_OP_DEVICE_NODE);
+}
+
 /* mount(2) takes its sources from what the container sees: that must still be the host's tree,
  * never the image's. */
 static int check_way(const struct nvc_job *job, const struct nvc_mounter *mounter,
@@ -120,7 +135,7 @@ static int check_way(const struct nvc_job *job, const struct nvc_mounter *mounte
 {
 	struct stat st;
 
-	if (mounter->way != NVC_MOUNTS_CLASSIC ||
+	if (mounter->way != NVC_MOUNTS_CLASSIC || !has_mounts(&job->plan) ||
 	    (job->journal.file->rootfs[0] != '\0' && stat("/", &st) == 0 &&
 	     st.st_dev == job->host_root.st_dev && st.st_ino == job->host_root.st_ino))
 		return 0;
@@ -226,15 +241,6 @@ static void *map_shared(size_t size, struct nvc_error *err)
 		return memory;
 	(void)nvc_fail_errno(err, NVC_EINTERNAL, "map", "shared memory");
 	return NULL;
-}
-
-static bool has_kind(const struct nvc_plan *plan, uint32_t kind)
-{
-	for (uint32_t i = 0; i < plan->count; i++) {
-		if (plan->ops[i].kind == kind)
-			return true;
-	}
-	return false;
 }
 
 static struct nvc_job *new_job(int timeout_ms, struct nvc_error *err)

@@ -62,6 +62,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         need_root("by its marker")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Expect a refusal that names the kernel where a call is denied that the test needs."""
+    marker = pyfuncitem.get_closest_marker("needs_call")
+    if marker is None or marker.args[0] not in os.environ.get("NVC_DENIED", "").split(","):
+        return (yield)
+    with pytest.raises(Exception, match=f"needs kernel {marker.args[1]} or newer"):
+        yield
+    return None
+
+
 def need_root(reason: str) -> None:
     """Skip the test for an ordinary user."""
     if os.geteuid() != 0:

@@ -72,7 +72,13 @@ class Pair:
         self.process.communicate()
 
 
-@pytest.fixture(params=["shared", "slave", "private"])
+@pytest.fixture(
+    params=[
+        pytest.param("shared", marks=pytest.mark.needs_call("mount_setattr", "5.15")),
+        "slave",
+        "private",
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
