@@ -68,6 +68,8 @@ def tell(story: Story, directory: Path, why_not_runc: str) -> None:
             if not why_not_runc:
                 _try_another(story, container, driver, granted)
             _show_changes(story, container)
+            if not why_not_runc:
+                _come_and_go(story, container, driver, len(granted))
         except BaseException:
             libnvc.detach(what)
             raise
@@ -256,6 +258,33 @@ def _show_changes(story: Story, container: Container) -> None:
         story.output("\n".join(rules))
 
 
+def _come_and_go(story: Story, container: Container, driver: libnvc.Inventory, before: int) -> None:
+    """Give the running container its last GPU and take it away again."""
+    if len(driver.gpus) == before:
+        return
+    last = str(driver.gpus[-1].index)
+    story.step("Another GPU, while the container runs")
+    story.say(
+        """The same operations work on a container that has long started. Its processes see the
+        GPU at once, and the other GPUs stay."""
+    )
+    target = libnvc.Target(pid=container.pid)
+    request = libnvc.Request(
+        devices=(last,), capabilities=_CAPABILITIES, layout=libnvc.inspect_container(target)
+    )
+    story.command(
+        "host", f"nvc attach --root {driver.root or '/'} --device {last} --pid {target.pid}"
+    )
+    applied = libnvc.apply(libnvc.make_plan(driver, request), target)
+    listed = [_run(story, container, "nvidia-smi -L")]
+    story.command("host", "python  # libnvc.detach(applied)")
+    libnvc.detach(applied)
+    listed.append(_run(story, container, "nvidia-smi -L"))
+    seen = [text.count("UUID: GPU-") for text in listed]
+    if seen != [before + 1, before]:
+        raise libnvc.NvcError(f"the container saw {seen[0]} GPUs, then {seen[1]}")
+
+
 def _detach(story: Story, container: Container, what: libnvc.Target | libnvc.Applied) -> None:
     story.step("Taking the GPUs away again, while the container runs")
     if isinstance(what, libnvc.Target):
@@ -300,7 +329,10 @@ def _device_rules(container: Container) -> list[str]:
     """Return the rules that are not those of every container."""
     if isinstance(container, NamespaceContainer):
         return []
-    rules = Path("/sys/fs/cgroup/devices", container.name, "devices.list").read_text().split("\n")
+    listed = Path("/sys/fs/cgroup/devices", container.name, "devices.list")
+    if not listed.exists():  # in version 2 they are a program, not a list
+        return []
+    rules = listed.read_text().split("\n")
     return [rule for rule in rules if re.fullmatch(r"c (19[0-9]|[2-9]\d\d):\d+ rw", rule)]
 
 

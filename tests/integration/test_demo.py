@@ -32,20 +32,32 @@ def traces(said: str, environment: dict[str, str]) -> list[str]:
     return os.listdir(environment["TMPDIR"]) + groups + journals
 
 
-def test_as_root(commands: Path, environment: dict[str, str]) -> None:
+@pytest.mark.needs_call("move_mount", "5.2")
+@pytest.mark.parametrize("cgroup", ["as mounted", "v2"])
+def test_as_root(commands: Path, environment: dict[str, str], cgroup: str) -> None:
     mounted = mounts()
+    view = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    only_v2 = [*view, 'mount -t cgroup2 none /sys/fs/cgroup; exec "$@"', "sh"]
     done = subprocess.run(
-        [commands / "nvc", "demo"], env=environment, capture_output=True, text=True, check=False
+        [*(only_v2 if cgroup == "v2" else []), str(commands / "nvc"), "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stderr, done.returncode) == ("", 0)
     assert mounts() == mounted
     assert traces(done.stdout, environment) == []
     assert "\x1b" not in done.stdout
     inside = re.findall(r"\[process \d+ in the container, mount namespace (\S+)\]", done.stdout)
-    assert len(inside) == 8
+    assert len(inside) == 10
     assert len(set(inside)) == 1
     assert os.readlink("/proc/self/ns/mnt") not in inside
-    assert re.findall(r"GPU (\d): NVIDIA A100-SXM4-40GB", done.stdout) == ["0", "1"]
+    assert re.findall(r"GPU (\d): NVIDIA A100-SXM4-40GB", done.stdout) == [
+        *("0", "1"),
+        *("0", "1", "2"),
+        *("0", "1"),
+    ]
     assert "CUDA driver API 12.2: 2 devices" in done.stdout
     assert "libcuda.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libcuda.so.1" in done.stdout
     assert "'/dev/nvidia0' for reading: No such device or address" in done.stdout
