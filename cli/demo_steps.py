@@ -272,10 +272,13 @@ def _come_and_go(story: Story, container: Container, driver: libnvc.Inventory, b
     request = libnvc.Request(
         devices=(last,), capabilities=_CAPABILITIES, layout=libnvc.inspect_container(target)
     )
-    story.command(
-        "host", f"nvc attach --root {driver.root or '/'} --device {last} --pid {target.pid}"
-    )
-    applied = libnvc.apply(libnvc.make_plan(driver, request), target)
+    root = driver.root or "/"
+    story.command("host", f"nvc attach --root {root} --device {last} --pid {target.pid}")
+    try:
+        applied = libnvc.apply(libnvc.make_plan(driver, request), target)
+    except libnvc.UnsupportedKernelError as error:
+        story.say(f"Not on this machine: {error}.")
+        return
     listed = [_run(story, container, "nvidia-smi -L")]
     story.command("host", "python  # libnvc.detach(applied)")
     libnvc.detach(applied)

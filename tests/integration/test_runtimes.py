@@ -258,3 +258,40 @@ def test_a_container_without_a_program_gets_one(tmp_path: Path, rootfs: Path) ->
         "/null fine",
         *free,
     ]
+
+
+# Runs where no cgroup hierarchy is in sight: `configure` on a container, with and without rules.
+WITHOUT_CGROUPS = """
+import subprocess
+import sys
+
+from libnvc.testing import NamespaceContainer
+
+command, sim, rootfs = sys.argv[1:]
+with NamespaceContainer(rootfs) as container:
+    for more in ([], ["--no-cgroups"]):
+        words = ["configure", f"--pid={container.pid}", "--device=0", "--utility", *more, rootfs]
+        run = subprocess.run([command, f"--root={sim}", *words], capture_output=True, text=True)
+        print(run.returncode, run.stderr.strip())
+    container.start()
+    print(container.exec("nvidia-smi", "-L").stdout.count("GPU-"))
+"""
+
+
+def test_without_a_cgroup_in_sight(
+    tmp_path: Path, commands: Path, dgx_a100: Path, rootfs: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_CGROUPS)
+    view = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
+    words = [sys.executable, "-P", script, commands / "nvidia-container-cli", dgx_a100, rootfs]
+    done = subprocess.run([*view, hide, "sh", *words], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "1 nvidia-container-cli: container error: no cgroup of the container that rules devices is "
+        "mounted here (looked for cgroup2, and cgroup with devices): let the engine list the "
+        "devices and use --no-cgroups",
+        "0 ",
+        "1",
+    ]
