@@ -285,7 +285,8 @@ def test_without_a_cgroup_in_sight(
     script.write_text(WITHOUT_CGROUPS)
     view = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
     hide = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
-    words = [sys.executable, "-P", script, commands / "nvidia-container-cli", dgx_a100, rootfs]
+    command = str(commands / "nvidia-container-cli")
+    words = [sys.executable, "-P", str(script), command, str(dgx_a100), str(rootfs)]
     done = subprocess.run([*view, hide, "sh", *words], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
