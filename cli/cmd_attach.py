@@ -18,13 +18,17 @@ def attach(
     root: gpu_options.Root = "/",
     utility: gpu_options.Utility = False,
     compute: gpu_options.Compute = False,
+    video: gpu_options.Video = False,
+    graphics: gpu_options.Graphics = False,
+    display: gpu_options.Display = False,
+    ngx: gpu_options.Ngx = False,
     cgroups: Annotated[
         bool, typer.Option("--cgroups/--no-cgroups", help="Allow the devices in its cgroup.")
     ] = True,
 ) -> None:
     """Give a running container GPUs; `nvc detach` takes them away again.
 
-    Without --utility and --compute it gets both. Its processes see the GPUs at once.
+    Unless capabilities are named it gets utility and compute. Its processes see the GPUs at once.
     """
     import libnvc
 
@@ -34,7 +38,15 @@ def attach(
     found = gpu_options.discover(root)
     request = libnvc.Request(
         devices=tuple(device),
-        capabilities=gpu_options.capabilities(utility, compute) or libnvc.CAPABILITIES,
+        capabilities=gpu_options.named(
+            utility=utility,
+            compute=compute,
+            video=video,
+            graphics=graphics,
+            display=display,
+            ngx=ngx,
+        )
+        or ("utility", "compute"),
         layout=libnvc.inspect_container(target),
         device_rules=cgroups,
     )

@@ -17,6 +17,10 @@ def plan(
     device: gpu_options.Devices = None,
     utility: gpu_options.Utility = False,
     compute: gpu_options.Compute = False,
+    video: gpu_options.Video = False,
+    graphics: gpu_options.Graphics = False,
+    display: gpu_options.Display = False,
+    ngx: gpu_options.Ngx = False,
     rootfs: Annotated[
         str | None,
         typer.Option(help="The container's root directory, as --pid sees it if given."),
@@ -37,7 +41,14 @@ def plan(
         layout = libnvc.inspect_rootfs(rootfs) if rootfs else libnvc.Layout()
     request = libnvc.Request(
         devices=tuple(device or ()),
-        capabilities=gpu_options.capabilities(utility, compute),
+        capabilities=gpu_options.named(
+            utility=utility,
+            compute=compute,
+            video=video,
+            graphics=graphics,
+            display=display,
+            ngx=ngx,
+        ),
         layout=layout,
     )
     made = libnvc.make_plan(found, request)

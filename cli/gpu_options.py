@@ -20,6 +20,10 @@ Devices = Annotated[
 ]
 Utility = Annotated[bool, typer.Option("--utility", help="nvidia-smi and its needs.")]
 Compute = Annotated[bool, typer.Option("--compute", help="CUDA and OpenCL.")]
+Video = Annotated[bool, typer.Option("--video", help="Coding of video; CUDA included.")]
+Graphics = Annotated[bool, typer.Option("--graphics", help="OpenGL and Vulkan.")]
+Display = Annotated[bool, typer.Option("--display", help="X11 displays; graphics included.")]
+Ngx = Annotated[bool, typer.Option("--ngx", help="NGX.")]
 
 
 def discover(root: str) -> Inventory:
@@ -29,6 +33,6 @@ def discover(root: str) -> Inventory:
     return libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
 
 
-def capabilities(utility: bool, compute: bool) -> tuple[str, ...]:
-    """Return the capabilities that are switched on."""
-    return tuple(name for name, on in (("utility", utility), ("compute", compute)) if on)
+def named(**switches: bool) -> tuple[str, ...]:
+    """Return the names of what is switched on."""
+    return tuple(name for name, on in switches.items() if on)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ._record import Record
 
 #: Driver capabilities that a request may name.
-CAPABILITIES = ("utility", "compute")
+CAPABILITIES = ("utility", "compute", "video", "graphics", "display", "ngx")
 
 
 class Identity(Record):

@@ -7,6 +7,7 @@ from ..plan import (
     BindMount,
     DeviceAccess,
     DeviceNode,
+    Directory,
     LoaderCache,
     Plan,
     Symlink,
@@ -17,6 +18,7 @@ from .checks import check_inventory, check_request
 from .policy import (
     EXTRA_LINKS,
     granting_capability,
+    hides_other_gpus_from_egl,
     ipc_capability,
     missing_parts,
     needs_control,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _PROC = "/proc/driver/nvidia"
 _LOADER_CACHE = "/etc/ld.so.cache"
+_PROFILES = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
 
 def make_plan(inventory: Inventory, request: Request) -> Plan:
@@ -56,6 +59,7 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
     ]
     operations = (
         *_proc_files(inventory),
+        *_application_profile(request, gpus),
         *_binaries(inventory, request),
         *_libraries(inventory, request, libraries),
         *_links(request, libraries),
@@ -93,6 +97,27 @@ def _proc_files(inventory: Inventory) -> Iterator[Operation]:
         yield WriteFile(origin="proc", path=f"{_PROC}/{file.name}", content=content, mode=file.mode)
 
 
+def _application_profile(request: Request, gpus: tuple[Gpu, ...]) -> Iterator[Operation]:
+    """Tell EGL inside which GPUs it may show: the bits of a mask are minors."""
+    if not hides_other_gpus_from_egl(request.capabilities):
+        return
+    yield Directory(origin="egl-profile", path=_parent(_PROFILES))
+    yield Tmpfs(origin="egl-profile", path=_PROFILES, mode=0o555)
+    if gpus:
+        mask = sum(1 << gpu.minor for gpu in gpus)
+        content = (
+            '{"profiles":[{"name":"_container_",'
+            f'"settings":["EGLVisibleDGPUDevices",{mask:#x}]}}],'
+            '"rules":[{"pattern":[],"profile":"_container_"}]}\n'
+        )
+        yield WriteFile(
+            origin="egl-profile",
+            path=f"{_PROFILES}/10-container.conf",
+            content=content.encode(),
+            mode=0o555,
+        )
+
+
 def _binaries(inventory: Inventory, request: Request) -> Iterator[Operation]:
     for file in inventory.binaries:
         capability = granting_capability(file.path, request.capabilities)
@@ -127,7 +152,7 @@ def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
             )
         for prefix, link, target in EXTRA_LINKS:
             if name.startswith(prefix):
-                yield Symlink(origin="link", path=_join(directory, link), target=target)
+                yield Symlink(origin="link", path=_join(directory, link), target=target or name)
 
 
 def _firmware(inventory: Inventory) -> Iterator[Operation]:
@@ -200,6 +225,10 @@ def _warnings(inventory: Inventory, request: Request) -> list[str]:
         {device.path for device in inventory.control},
         request.capabilities,
     )
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _basename(path: str) -> str:

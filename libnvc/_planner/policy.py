@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .._discover.tables import BINARIES, LIBRARIES, NVIDIACTL, SOCKETS, UVM
+from .._discover.tables import BINARIES, LIBRARIES, MODESET, NVIDIACTL, SOCKETS, UVM
 from ..model import CAPABILITIES
 
 TYPE_CHECKING = False
@@ -12,8 +12,32 @@ if TYPE_CHECKING:
 
     from ..model import DeviceFile, DriverFile
 
-#: Links beside a mounted library that its SONAME does not give: file prefix, link, target.
-EXTRA_LINKS = (("libcuda.so", "libcuda.so", "libcuda.so.1"),)
+#: Which rows of the tables a capability means.
+_LIBRARIES = {
+    "utility": LIBRARIES["utility"],
+    "compute": LIBRARIES["compute"],
+    "video": LIBRARIES["video"] + LIBRARIES["compute"],
+    "graphics": LIBRARIES["graphics"],
+    "display": LIBRARIES["graphics"],
+    "ngx": LIBRARIES["ngx"],
+}
+
+#: Links beside a mounted library that its SONAME does not give: file prefix, link, target; "" is
+#: the file itself.
+EXTRA_LINKS = (
+    ("libcuda.so", "libcuda.so", "libcuda.so.1"),
+    ("libGLX_nvidia.so", "libGLX_indirect.so.0", ""),
+    ("libnvidia-opticalflow.so", "libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1"),
+)
+
+#: Without which library a capability cannot work, and what brings it.
+_REQUIRED = {
+    "compute": ("libcuda.so", "CUDA libraries"),
+    "video": ("libnvcuvid.so", "video libraries"),
+    "graphics": ("libEGL_nvidia.so", "OpenGL libraries"),
+    "display": ("libGLX_nvidia.so", "OpenGL libraries"),
+    "ngx": ("libnvidia-ngx.so", "NGX library"),
+}
 
 _SOCKET_ENDS = tuple(path.removeprefix("/var/run") for _, path in SOCKETS)
 _UVM_PATHS = tuple(path for path, _ in UVM)
@@ -23,10 +47,15 @@ def granting_capability(path: str, capabilities: Collection[str]) -> str:
     """Return the requested capability that a program or library belongs to, or ""."""
     name = path.rpartition("/")[2]
     for capability in CAPABILITIES:
-        prefixes = LIBRARIES.get(capability, ()) + BINARIES.get(capability, ())
+        prefixes = _LIBRARIES[capability] + BINARIES.get(capability, ())
         if capability in capabilities and name.startswith(prefixes):
             return capability
     return ""
+
+
+def hides_other_gpus_from_egl(capabilities: Collection[str]) -> bool:
+    """Tell whether the container gets an application profile that names its GPUs."""
+    return "graphics" in capabilities or "display" in capabilities
 
 
 def ipc_capability(file: DriverFile) -> str:
@@ -37,11 +66,18 @@ def ipc_capability(file: DriverFile) -> str:
 def needs_control(device: DeviceFile, capabilities: Collection[str]) -> bool:
     """Tell whether a container with these capabilities gets a control device.
 
-    nvidiactl always; nvidia-uvm for compute; nvidia-modeset is for displays only.
+    nvidiactl always; nvidia-uvm for CUDA, which video needs, too; nvidia-modeset for displays.
     """
     if device.path in _UVM_PATHS:
-        return "compute" in capabilities
+        return needs_cuda(capabilities)
+    if device.path == MODESET[0]:
+        return "display" in capabilities
     return device.path == NVIDIACTL[0]
+
+
+def needs_cuda(capabilities: Collection[str]) -> bool:
+    """Tell whether CUDA must work for these capabilities."""
+    return "compute" in capabilities or "video" in capabilities
 
 
 def missing_parts(
@@ -54,13 +90,14 @@ def missing_parts(
         control: paths of the control devices that were found.
         capabilities: what was requested.
     """
-    warnings = []
-    if "compute" in capabilities:
-        if "libcuda.so" not in libraries:
-            warnings.append("compute: the driver has no libcuda.so: install its CUDA libraries")
-        if _UVM_PATHS[0] not in control:
-            warnings.append(
-                f"compute: {_UVM_PATHS[0]} is missing, CUDA will fail to start: "
-                "run nvidia-modprobe -u -c=0 on the host"
-            )
+    warnings = [
+        f"{capability}: the driver has no {name}: install its {package}"
+        for capability, (name, package) in _REQUIRED.items()
+        if capability in capabilities and name not in libraries
+    ]
+    if needs_cuda(capabilities) and _UVM_PATHS[0] not in control:
+        warnings.append(
+            f"compute: {_UVM_PATHS[0]} is missing, CUDA will fail to start: "
+            "run nvidia-modprobe -u -c=0 on the host"
+        )
     return warnings

@@ -30,6 +30,8 @@ REQUESTS = {
     "utility": Request(devices=("0",), capabilities=("utility",), layout=DEBIAN),
     "compute": Request(devices=("all",), capabilities=("compute",), layout=DEBIAN),
     "both": Request(devices=("0",), capabilities=BOTH, layout=DEBIAN),
+    "video": Request(devices=("0",), capabilities=("video",), layout=DEBIAN),
+    "display": Request(devices=("all",), capabilities=("display", "ngx"), layout=DEBIAN),
     "both-fedora": Request(devices=("0",), capabilities=BOTH),
     "no-nodes-no-rules": Request(
         devices=("0",), capabilities=BOTH, device_nodes=False, device_rules=False

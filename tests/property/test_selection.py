@@ -172,13 +172,13 @@ def test_granted_is_within_requested(case: tuple[Inventory, Request, tuple[Gpu, 
             number = (op.major, op.minor)
             assert number in (control if op.origin == "control" else allowed)
             assert not isinstance(op, ops.DeviceAccess) or op.access == "rw"
-            assert op.minor != 254
+            assert op.minor != 254 or "display" in request.capabilities
         if op.path.startswith(f"{PROC}/gpus/"):
             assert op.path.rpartition("/")[2] in {gpu.proc_dir for gpu in wanted}
     nodes = [op.path for op in plan.operations if isinstance(op, ops.DeviceNode)]
     for gpu in wanted:
         assert (gpu.device.path in nodes) == request.device_nodes
-    if "compute" not in request.capabilities:
+    if not {"compute", "video"} & set(request.capabilities):
         assert not any("uvm" in path for path in nodes)
 
 
@@ -187,11 +187,15 @@ def test_files_are_those_of_the_capabilities(
     case: tuple[Inventory, Request, tuple[Gpu, ...]],
 ) -> None:
     inventory, request, _ = case
+    rows = {"display": ("graphics",), "video": ("video", "compute")}  # of libraries
     prefixes = [
-        name
-        for table in (LIBRARIES, BINARIES)
-        for capability in request.capabilities
-        for name in table[capability]
+        *(
+            name
+            for capability in request.capabilities
+            for row in rows.get(capability, (capability,))
+            for name in LIBRARIES[row]
+        ),
+        *(name for capability in request.capabilities for name in BINARIES.get(capability, ())),
     ]
     files: list[Library | DriverFile] = [*inventory.libraries, *inventory.binaries]
     expected = {

@@ -286,7 +286,7 @@ def test_empty_root(capfd: pytest.CaptureFixture[str], option: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["configure", "--video", "--pid=1", "/a"],
+        ["configure", "--compat32", "--pid=1", "/a"],
         ["configure", "--require=cuda>=11", "--pid=1", "/a"],
         ["configure", "--mig-config=all", "--pid=1", "/a"],
         ["--load-kmods", "info"],
