@@ -40,7 +40,9 @@ class Simulation(Record):
     warnings: tuple[str, ...] = ()
 
 
-def create(profile: str, directory: str | os.PathLike[str], *, fault: str = "") -> Simulation:
+def create(
+    profile: str | Profile, directory: str | os.PathLike[str], *, fault: str = ""
+) -> Simulation:
     """Create the root file system of a host with a simulated driver.
 
     Device nodes are made if this process may (CAP_MKNOD); else the result has a warning and the
@@ -48,7 +50,7 @@ def create(profile: str, directory: str | os.PathLike[str], *, fault: str = "") 
     time, times apart. On failure nothing is left.
 
     Args:
-        profile: name of one of `profiles()`.
+        profile: one of `profiles()`, or its name; or a host of your own.
         directory: where; made if missing, else it must be empty. It becomes readable for all, as
             root directories are.
         fault: one of `FAULTS`, or "".
@@ -58,7 +60,7 @@ def create(profile: str, directory: str | os.PathLike[str], *, fault: str = "") 
             not empty, or the machine is one that simulated drivers do not exist for.
         NvcError: the directory cannot be written.
     """
-    chosen = _find_profile(profile)
+    chosen = _find_profile(profile) if isinstance(profile, str) else profile
     number = parse_fault(fault, chosen)
     machine = this_machine()
     native = {name: _read_native(name) for name in _NATIVE_FILES}

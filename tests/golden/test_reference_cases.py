@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,7 @@ LATER = {
     "imex-0": "IMEX channels",
     **dict.fromkeys(("req-cuda-ok", "req-cuda-bad", "req-driver", "req-or"), "--require"),
     "cap-all": "--compat32",
-    **dict.fromkeys(("info-1gpu", "dev-1gpu"), "a simulated host with one A100"),
-    **dict.fromkeys(("info-root", "root-utility-compute"), "a simulated driver at a driver root"),
-    **dict.fromkeys(("img-rhel", "img-cuda", "img-busybox"), "images of other kinds"),
-    **dict.fromkeys(("err-nodriver-info", "err-nodriver-configure"), "a host without a driver"),
-    "err-nvmlinit-9": "a simulated fault of its own",
+    "img-cuda": "CUDA compatibility libraries",
     "nonroot-info": "a place that others may read: tests/unit/test_container_cli.py has it",
 }
 
@@ -56,11 +53,8 @@ DIFFERENCES = {
     ("cap-none", "tree"): "no library comes: the loader cache is left alone",
     **{
         (name, "ldcache"): LISTS_LINK
-        for name in ("cap-compute", "cap-utility-compute", "cap-video", "cgroup-v1", "dev-0-1")
-    },
-    **{
-        (name, "ldcache"): LISTS_LINK
-        for name in ("dev-all", "dev-none", "no-cgroups", "no-devbind", "no-gsp-firmware")
+        for name, case in CASES.items()
+        if (name not in LATER and "--compute" in " ".join(case["cmd"])) or name == "cap-video"
     },
 }
 
@@ -73,8 +67,14 @@ ASPECTS = ("rc", "stdout", "stderr", "mounts", "tree", "devices", "cgroup", "ldc
 class Host:
     """A simulated host with the driver of the recordings, and a container on it."""
 
-    def __init__(self, sim: Path, rootfs: Path, container: NamespaceContainer, group: Path) -> None:
+    def __init__(
+        self, sim: Path, mode: str, rootfs: Path, container: NamespaceContainer, group: Path
+    ) -> None:
         self.sim = sim
+        # A driver root has device nodes of its own; the host's are not the driver's.
+        self.places = (("/proc/driver/", "PROC/"), ("/run/", "RUN/"), ("/", "DRV/"))
+        if mode != "root":
+            self.places = (("/dev/", "DEV/"), *self.places)
         self.rootfs = rootfs
         self.container = container
         self.group = group
@@ -87,7 +87,8 @@ class Host:
     def command(self, words: list[str], cli: str) -> list[str]:
         """Return a recorded command line for this host and container."""
         text = " ".join(words[2:] if words[:2] == ["sh", "-c"] else words)
-        text = text.replace("-d /dev/stderr ", "").replace("@PID@", str(self.container.pid))
+        text = text.replace("-d /dev/stderr ", "").replace("--root=/run/nvidia/driver ", "")
+        text = text.replace("@PID@", str(self.container.pid))
         text = text.replace("@ROOTFS@", str(self.rootfs)).replace("rm /dev/", f"rm {self.sim}/dev/")
         return ["sh", "-c", text.replace("nvidia-container-cli", f"{cli} --root={self.sim}")]
 
@@ -121,8 +122,7 @@ class Host:
             # The recorded kernel has /proc/driver/nvidia, this one must make it.
             path = path.replace("/proc/driver", "/proc/driver/nvidia")
         else:
-            places = (("/dev/", "DEV/"), ("/proc/driver/", "PROC/"), ("/run/", "RUN/"))
-            for place, name in (*places, ("/", "DRV/")):
+            for place, name in self.places:
                 if source.startswith(place):
                     source = name + source.removeprefix(place)
                     break
@@ -151,7 +151,10 @@ class Host:
         return found
 
     def _cache(self) -> set[str]:
-        listing = ["/sbin/ldconfig", "-p", "-C", str(self.rootfs / "etc/ld.so.cache")]
+        cache = self.rootfs / "etc/ld.so.cache"
+        if not cache.exists():
+            return set()
+        listing = ["/sbin/ldconfig", "-p", "-C", str(cache)]
         text = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
         entries = re.findall(r"^\t(\S+) .* => (\S+)$", text, re.MULTILINE)
         return {f"{name} => {path}" for name, path in entries if DRIVER.match(name)}
@@ -162,16 +165,47 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_rootfs(tmp_path_factory.mktemp("image") / "rootfs")
 
 
+def make_rhel(rootfs: Path) -> None:
+    (rootfs / "etc/debian_version").unlink()
+
+
+def make_busybox(rootfs: Path) -> None:
+    """Leave what a static busybox comes with; nothing is run in it."""
+    for path in rootfs.iterdir():
+        if path.name not in {"dev", "etc", "proc", "run", "tmp"}:
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    for path in rootfs.glob("etc/*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (rootfs / "bin").mkdir()
+
+
+#: How other images differ from the template.
+CHANGES = {"rhel": make_rhel, "busybox": make_busybox}
+
+
+def make_sim(root: Path, mode: str, environment: dict[str, str]) -> Path:
+    """Make the host that a case was recorded on."""
+    if mode == "bare":
+        root.mkdir()
+        return root
+    profile = next(p for p in libnvc.sim.profiles() if p.name == "dgx-a100")
+    profile = profile.replace(gpus=profile.gpus[: int(environment.get("NGPU", "8"))])
+    error = environment.get("MOCKC_FAIL_INIT")
+    libnvc.sim.create(profile, root, fault=f"nvml-error={error}" if error else "")
+    if "SOCKETS" not in environment:
+        for socket in root.glob("run/*/socket"):
+            socket.unlink()
+    return root
+
+
 @pytest.fixture
 def host(tmp_path: Path, template: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
     case = CASES[request.node.callspec.params["name"]]
-    sim = tmp_path / "sim"
-    libnvc.sim.create("dgx-a100", sim)
-    if "SOCKETS" not in case.get("env", {}):
-        for socket in sim.glob("run/*/socket"):
-            socket.unlink()
+    environment = case.get("env", {})
+    sim = make_sim(tmp_path / "sim", case.get("mode", ""), environment)
     rootfs = tmp_path / "rootfs"
     subprocess.run(["cp", "-a", template, rootfs], check=True)
+    CHANGES.get(case.get("image"), lambda _: None)(rootfs)
     line = next(
         line
         for line in Path("/proc/self/cgroup").read_text().splitlines()
@@ -183,11 +217,15 @@ def host(tmp_path: Path, template: Path, request: pytest.FixtureRequest) -> Iter
     for name, rule in (("deny", "a"), ("allow", "c 1:3 rwm"), ("allow", "c 1:5 rwm")):
         (group / f"devices.{name}").write_text(rule)
     (group / "devices.allow").write_text("c *:* m")
-    with NamespaceContainer(rootfs) as container:
-        (group / "cgroup.procs").write_text(str(container.pid))
-        yield Host(sim, rootfs, container, group)
-        (parent / "cgroup.procs").write_text(str(container.pid))
-    group.rmdir()
+    try:
+        with NamespaceContainer(rootfs) as container:
+            (group / "cgroup.procs").write_text(str(container.pid))
+            try:
+                yield Host(sim, case.get("mode", ""), rootfs, container, group)
+            finally:
+                (parent / "cgroup.procs").write_text(str(container.pid))
+    finally:
+        group.rmdir()
 
 
 def seen(host: Host, case: dict[str, Any], cli: str) -> dict[str, list[str]]:
