@@ -72,9 +72,9 @@ class Host:
     ) -> None:
         self.sim = sim
         # A driver root has device nodes of its own; the host's are not the driver's.
-        self.places = (("/proc/driver/", "PROC/"), ("/run/", "RUN/"), ("/", "DRV/"))
+        self.places = [("/proc/driver/", "PROC/"), ("/run/", "RUN/"), ("/", "DRV/")]
         if mode != "root":
-            self.places = (("/dev/", "DEV/"), *self.places)
+            self.places.insert(0, ("/dev/", "DEV/"))
         self.rootfs = rootfs
         self.container = container
         self.group = group
@@ -205,7 +205,8 @@ def host(tmp_path: Path, template: Path, request: pytest.FixtureRequest) -> Iter
     sim = make_sim(tmp_path / "sim", case.get("mode", ""), environment)
     rootfs = tmp_path / "rootfs"
     subprocess.run(["cp", "-a", template, rootfs], check=True)
-    CHANGES.get(case.get("image"), lambda _: None)(rootfs)
+    if case.get("image") in CHANGES:
+        CHANGES[case["image"]](rootfs)
     line = next(
         line
         for line in Path("/proc/self/cgroup").read_text().splitlines()
