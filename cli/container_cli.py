@@ -41,6 +41,7 @@ PARSER = Parser(
 #: libnvc's exceptions and the reference's error classes; the first that fits counts
 ERROR_CLASSES = (
     ("UnknownDeviceError", "device"),
+    ("RequirementError", "requirement"),
     ("RequestError", "input"),
     ("DriverNotFoundError", "initialization"),
     ("ProbeError", "initialization"),

@@ -24,6 +24,7 @@ from .output import complain, one_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from libnvc.model import Target
     from libnvc.plan import Plan
@@ -44,6 +45,13 @@ PARSER = Parser(
             doc="GPUs to give, separated by commas: index, UUID, PCI address or `all'",
         ),
         Option(
+            name="require",
+            short="r",
+            arg="EXPR",
+            doc="Refuse unless EXPR holds, as in `cuda>=12.1 brand=tesla,driver>=470'; may be "
+            "repeated",
+        ),
+        Option(
             name="ldconfig",
             short="l",
             arg="PATH",
@@ -61,6 +69,7 @@ PARSER = Parser(
     ),
 )
 
+_REQUIREMENTS_MAX = 32
 _PID_RANGE = (-(2**31), 2**31 - 1)
 
 
@@ -72,6 +81,7 @@ class Wish(Record):
         rootfs: its root, absolute.
         flags: options without an argument, in the order given.
         devices: selectors, as typed.
+        requirements: expressions, as typed.
         ldconfig: path on the host, "" for the host's default.
     """
 
@@ -79,6 +89,7 @@ class Wish(Record):
     rootfs: str
     flags: tuple[str, ...]
     devices: tuple[str, ...]
+    requirements: tuple[str, ...]
     ldconfig: str
 
     def skipped(self) -> frozenset[str]:
@@ -93,7 +104,7 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     log = start(settings)
     import libnvc
 
-    found = discover(settings, log, skip=wish.skipped())
+    found = discover(settings, log, skip=wish.skipped(), **_probe(settings, wish))
     log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")
     target = libnvc.Target(pid=wish.pid, rootfs=wish.rootfs)
     layout = libnvc.inspect_container(target)
@@ -103,6 +114,7 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     log.info(f"setting libs directory to {layout.libs_dir}")
     request = libnvc.Request(
         devices=wish.devices,
+        requirements=wish.requirements,
         capabilities=tuple(flag for flag in wish.flags if flag in libnvc.CAPABILITIES),
         layout=layout,
         device_nodes="no-devbind" not in wish.flags,
@@ -116,16 +128,33 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     return 0
 
 
+def _probe(settings: Settings, wish: Wish) -> dict[str, Any]:
+    """Return how discovery asks NVML, which only requirements may want to know something of."""
+    if not wish.requirements:
+        return {}
+    from libnvc._planner.requirements import needs_probe
+
+    from .container_user import default_user
+
+    uid, gid = settings.user or default_user()
+    return {"probe": needs_probe(wish.requirements), "uid": uid, "gid": gid}
+
+
 def read_wish(argv: Sequence[str]) -> Wish:
     """Read and check the command line; nothing else has been done yet."""
     flags: list[str] = []
     values: dict[str, str] = {}
     devices: list[str] = []
+    requirements: list[str] = []
     for name, value, _ in events(PARSER, argv):
         if value is None:
             flags.append(name)
         elif name == "device":
             devices += filter(None, value.split(","))
+        elif name == "require":
+            if len(requirements) == _REQUIREMENTS_MAX:
+                raise CommandError("input", "too many requirements")
+            requirements.append(value)
         elif name == "pid":
             values[name] = str(number("parse pid", value, *_PID_RANGE))
         elif name == "ldconfig":
@@ -144,6 +173,7 @@ def read_wish(argv: Sequence[str]) -> Wish:
         rootfs=rootfs,
         flags=tuple(flags),
         devices=tuple(devices),
+        requirements=tuple(requirements),
         ldconfig=values.get("ldconfig", ""),
     )
 

@@ -9,7 +9,8 @@
     │   ├── MalformedFileError      a file is not what it claims to be
     │   └── ProbeError              NVML failed, hung past its deadline, or crashed
     ├── RequestError            the request cannot be planned
-    │   └── UnknownDeviceError      a selector that names no GPU
+    │   ├── UnknownDeviceError      a selector that names no GPU
+    │   └── RequirementError        what the image requires does not hold
     ├── ApplyError              a plan could not be put into a container; everything was undone
     │   ├── ContainerError          the target: its process, namespaces, root, cgroup
     │   ├── MountError              a mount, its mount point or a device node
@@ -76,6 +77,10 @@ class RequestError(NvcError):
 
 class UnknownDeviceError(RequestError, LookupError):
     """A device selector names no GPU of this host."""
+
+
+class RequirementError(RequestError):
+    """A requirement does not hold for this driver and these GPUs, or is none."""
 
 
 class ApplyError(NvcError):

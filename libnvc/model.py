@@ -167,6 +167,8 @@ class Request(Record):
     Attributes:
         devices: selectors as written: index, UUID, PCI address or "all"; may be empty.
         capabilities: names from `CAPABILITIES`.
+        requirements: expressions that must all hold for each GPU, "cuda>=12.1 brand=tesla"; what
+            they name beside "driver" is known only after a probe.
         layout: the container's directories.
         device_nodes: whether device nodes are put into the container.
         device_rules: whether device-cgroup rules are added.
@@ -175,6 +177,7 @@ class Request(Record):
 
     devices: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
     layout: Layout = Layout()
     device_nodes: bool = True
     device_rules: bool = True

@@ -46,12 +46,17 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
 
     Raises:
         UnknownDeviceError: a selector names no GPU.
+        RequirementError: a requirement does not hold.
         RequestError: an unknown capability, or a directory that is no plain absolute path.
         DiscoveryError: the inventory holds a path with control characters.
     """
     check_request(request)
     check_inventory(inventory)
     gpus = select_devices(inventory, request.devices)
+    if request.requirements:
+        from .requirements import check_requirements
+
+        check_requirements(inventory, gpus, request.requirements)
     libraries = [
         library
         for library in inventory.libraries

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,7 +35,6 @@ LATER = {
     **dict.fromkeys(("info-mig", "list-mig-dev"), "MIG"),
     **dict.fromkeys(("mig-index", "mig-uuid", "mig-config", "mig-bad"), "MIG"),
     "imex-0": "IMEX channels",
-    **dict.fromkeys(("req-cuda-ok", "req-cuda-bad", "req-driver", "req-or"), "--require"),
     "cap-all": "--compat32",
     "img-cuda": "CUDA compatibility libraries",
     "nonroot-info": "a place that others may read: tests/unit/test_container_cli.py has it",
@@ -86,7 +86,7 @@ class Host:
 
     def command(self, words: list[str], cli: str) -> list[str]:
         """Return a recorded command line for this host and container."""
-        text = " ".join(words[2:] if words[:2] == ["sh", "-c"] else words)
+        text = words[2] if words[:2] == ["sh", "-c"] else shlex.join(words)
         text = text.replace("-d /dev/stderr ", "").replace("--root=/run/nvidia/driver ", "")
         text = text.replace("@PID@", str(self.container.pid))
         text = text.replace("@ROOTFS@", str(self.rootfs)).replace("rm /dev/", f"rm {self.sim}/dev/")

@@ -287,7 +287,7 @@ def test_empty_root(capfd: pytest.CaptureFixture[str], option: str) -> None:
     "words",
     [
         ["configure", "--compat32", "--pid=1", "/a"],
-        ["configure", "--require=cuda>=11", "--pid=1", "/a"],
+        ["configure", "--no-cntlibs", "--pid=1", "/a"],
         ["configure", "--mig-config=all", "--pid=1", "/a"],
         ["--load-kmods", "info"],
     ],
@@ -391,6 +391,7 @@ def test_class_of_each_exception() -> None:
         "MalformedFileError": "detection",
         "RequestError": "input",
         "UnknownDeviceError": "device",
+        "RequirementError": "requirement",
         "ApplyError": "mount",
         "ContainerError": "container",
         "MountError": "mount",

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluate what an image requires of driver and GPUs: "cuda>=12.1 brand=tesla,driver>=470".
+
+A requirement holds if any of its clauses (separated by spaces) does; a clause holds if all of its
+tests (separated by commas) do. A test whose reference value is unknown holds.
+"""
+
+from __future__ import annotations
+
+from ..errors import RequirementError
+from .checks import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..model import Gpu, Inventory
+
+_OPERATORS = ("=", "!=", "!", "<", "<=", ">", ">=")
+_PROBED = ("cuda", "arch", "brand")
+_ADVICE = ", please update your driver to a newer version, or use an earlier cuda container"
+
+
+def needs_probe(requirements: Iterable[str]) -> bool:
+    """Tell whether requirements ask for something that only NVML knows."""
+    return any(name in text.lower() for text in requirements for name in _PROBED)
+
+
+def check_requirements(
+    inventory: Inventory, gpus: tuple[Gpu, ...], requirements: Iterable[str]
+) -> None:
+    """Refuse where a requirement does not hold for each of the GPUs.
+
+    Raises:
+        RequirementError: it is no such expression, or does not hold; its first clause is named.
+    """
+    for text in requirements:
+        for gpu in gpus or (None,):
+            known = {
+                "cuda": inventory.cuda_version,
+                "driver": inventory.driver_version,
+                "arch": gpu.arch if gpu else "",
+                "brand": gpu.brand if gpu else "",
+            }
+            if not _holds(text, known):
+                first = text.partition(" ")[0]
+                advice = _ADVICE if first.startswith("cuda>=") else ""
+                raise RequirementError(f"unsatisfied condition: {printable(first)}{advice}")
+
+
+def _holds(text: str, known: dict[str, str]) -> bool:
+    clauses = [clause for clause in text.split(" ") if clause]
+    return not clauses or any(
+        all(_test(test, known) for test in clause.split(",") if test) for clause in clauses
+    )
+
+
+def _test(test: str, known: dict[str, str]) -> bool:
+    start = next((i for i, letter in enumerate(test) if letter in "<>=!"), len(test))
+    end = next((i for i in range(start, len(test)) if test[i] not in "<>=!"), len(test))
+    name, operator, value = test[:start].lower(), test[start:end], test[end:]
+    if name not in known or operator not in _OPERATORS or not value:
+        raise _invalid()
+    if name == "brand":
+        if operator not in ("=", "!=", "!"):
+            raise _invalid()
+        return not known[name] or (known[name].lower() == value.lower()) == (operator == "=")
+    order = _compare(known[name], value) if known[name] else None
+    if order is None:
+        _version(value)
+        return True
+    return {
+        "=": order == 0,
+        "!=": order != 0,
+        "!": order != 0,
+        "<": order < 0,
+        "<=": order <= 0,
+        ">": order > 0,
+        ">=": order >= 0,
+    }[operator]
+
+
+def _compare(one: str, other: str) -> int:
+    """Return -1, 0 or 1; trailing zeros do not count."""
+    a, b = _version(one), _version(other)
+    return (a > b) - (a < b)
+
+
+def _version(text: str) -> list[int]:
+    parts = text.split(".")
+    for part in parts:
+        # The length: Python refuses to read thousands of digits, with an exception of its own.
+        if part and not (part.isascii() and part.isdigit() and len(part) < 19):
+            raise _invalid()
+    numbers = [int(part or 0) for part in parts]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return numbers
+
+
+def _invalid() -> RequirementError:
+    return RequirementError("invalid expression")

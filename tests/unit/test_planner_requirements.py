@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requirement expressions: what holds, what does not, what is no expression."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import libnvc
+from libnvc._planner.requirements import check_requirements, needs_probe
+from libnvc.model import DeviceFile, Gpu, Inventory
+
+ADVICE = ", please update your driver to a newer version, or use an earlier cuda container"
+
+
+def gpu(arch: str = "8.0", brand: str = "Tesla") -> Gpu:
+    node = DeviceFile(path="/dev/nvidia0", major=195, minor=0)
+    return Gpu(
+        index=0, minor=0, uuid="GPU-0", pci="", model="", device=node, brand=brand, arch=arch
+    )
+
+
+def host(driver: str = "535.261.03", cuda: str = "12.2") -> Inventory:
+    return Inventory(
+        root="",
+        proc="",
+        driver_version=driver,
+        cuda_version=cuda,
+        gpus=(),
+        control=(),
+        libraries=(),
+        binaries=(),
+        firmware=(),
+        ipcs=(),
+        proc_files=(),
+    )
+
+
+def holds(*texts: str, gpus: tuple[Gpu, ...] = (gpu(),)) -> bool:
+    try:
+        check_requirements(host(), gpus, texts)
+    except libnvc.RequirementError as error:
+        assert str(error).startswith("unsatisfied condition: ")
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        ",",
+        "cuda>=12.2",
+        "cuda>12",
+        "CUDA=12.2.0",
+        "cuda!=12.1",
+        "cuda!12.1",
+        "cuda<13 nonsense",
+        "driver>=535",
+        "driver<=535.261.3",
+        "driver<535.261.04",
+        "arch>=7.5,arch<9",
+        "brand=tesla",
+        "brand!=GeForce",
+        "cuda>=13 brand=tesla,driver>=470,driver<536",
+        "cuda>=12.1,,driver>535",
+    ],
+)
+def test_holds(text: str) -> None:
+    assert holds(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cuda>=12.3", "driver=535", "driver<471", "brand=geforce", "arch<8", "cuda>=13 brand=titan"],
+)
+def test_does_not_hold(text: str) -> None:
+    with pytest.raises(libnvc.RequirementError) as caught:
+        check_requirements(host(), (gpu(),), (text,))
+    first = text.split(" ", maxsplit=1)[0]
+    advice = ADVICE if first.startswith("cuda>=") else ""
+    assert str(caught.value) == f"unsatisfied condition: {first}{advice}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", "cuda", "cuda>=", ">=12", "cuda==12", "cuda=>12", "gpu=1", "brand>tesla", "cuda>=1a"],
+)
+def test_is_no_expression(text: str) -> None:
+    for inventory in (host(), host(cuda="")):
+        with pytest.raises(libnvc.RequirementError, match="^invalid expression$"):
+            check_requirements(inventory, (gpu(),), (text,))
+
+
+def test_every_gpu_and_every_requirement_counts() -> None:
+    assert not holds("arch>=8", gpus=(gpu(), gpu(arch="7.5")))
+    assert not holds("cuda>12", "brand=geforce")
+    assert holds("arch>=9,brand=none", gpus=())  # nothing selected: unknown, so it holds
+    assert holds("arch>=9", gpus=(gpu(arch=""),))
+
+
+def test_only_what_needs_it_asks_nvml() -> None:
+    assert not needs_probe(("driver>=470",))
+    assert needs_probe(("driver>=470", "CUDA>12"))
+
+
+@given(st.text(), st.lists(st.sampled_from(["cuda", "driver", "=", "<", "1", ".", ",", " ", "!"])))
+def test_anything_is_answered_in_one_line(text: str, parts: list[str]) -> None:
+    for wanted in (text, "".join(parts)):
+        try:
+            check_requirements(host(), (gpu(),), (wanted,))
+        except libnvc.RequirementError as error:
+            assert len(str(error).splitlines()) == 1
