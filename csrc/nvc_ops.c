@@ -413,5 +413,5 @@ int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err)
 			return -1;
 		}
 	}
-	return 0;
+	return check_stop(ops, err);
 }
