@@ -20,7 +20,7 @@
 struct outcome {
 	struct nvc_error err;  /* of the failing operation */
 	struct nvc_error left; /* of the undo */
-	uint32_t current;      /* operation at work */
+	uint32_t current;      /* operation at work, or NVC_OPS_NONE */
 	uint32_t undone;       /* an undo ran to its end */
 	uint32_t stop;         /* the worker shall stop and undo */
 	char warnings[NVC_OPS_WARNINGS_MAX];
@@ -163,6 +163,7 @@ static int apply_body(void *cookie)
 	                      .current = &outcome->current,
 	                      .warnings = outcome->warnings};
 
+	outcome->current = NVC_OPS_NONE;
 	if (apply_all(job, &ops, &outcome->err) == 0)
 		return 0;
 	(void)undo_in(job, &ops.root);

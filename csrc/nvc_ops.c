@@ -397,6 +397,7 @@ int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err)
 			return -1;
 		}
 	}
+	*ops->current = NVC_OPS_NONE;
 	return 0;
 }
 
