@@ -107,6 +107,8 @@ static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 	                        .program_fd = job->program_fd};
 	int result = nvc_undo_all(&undo, &job->outcome->left);
 
+	if (result == 0) /* also what another worker, dead now, could not undo */
+		job->outcome->left.code = NVC_OK;
 	job->outcome->undone = 1;
 	if (result == 0 && job->file.dir_fd >= 0 && getppid() != job->parent)
 		(void)unlinkat(job->file.dir_fd, job->file.name, 0);
@@ -432,7 +434,7 @@ int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, 
 	if (prepare_detach(job, ldconfig, err) < 0)
 		return -1;
 	if (run_undo(job, err) < 0) {
-		report->left = job->outcome->left;
+		report->left = *err; /* also what a killed worker could not tell */
 		return -1;
 	}
 	return 0;

@@ -54,10 +54,9 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
             timeout=timeout,
             journal=file,
         )
-    except RollbackError:
-        raise  # the journal stays, for another try at detaching
     except BaseException as error:
-        left = False
+        # What is left needs the journal, for another try at detaching.
+        left = isinstance(error, RollbackError)
         if isinstance(error, NvcError) and error.operation is not None:
             error.origin = plan.operations[error.operation].origin
         raise
