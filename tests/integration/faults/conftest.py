@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libnvc as nvc
-from libnvc.testing import NamespaceContainer, make_rootfs, mounts, tree
+from libnvc.testing import Mount, NamespaceContainer, make_rootfs, mounts, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,13 +64,18 @@ class Stage:
     def _state(self) -> dict[str, object]:
         return {
             "mounts": mounts(self.pid),
-            "mounts of the host": mounts(),
+            "mounts of the host": self._host_mounts(),
             "files": tree(self.rootfs),
             "files in /dev": tree(Path(f"/proc/{self.pid}/root{self.rootfs}/dev")),
             "rules": (self.group / "devices.list").read_text(),
             "journals": list(JOURNALS.glob(f"{self.pid}.*")),
             "descriptors": len(os.listdir("/proc/self/fd")),
         }
+
+    def _host_mounts(self) -> tuple[Mount, ...]:
+        """Return what the host has mounted, but for the directories of other test runs."""
+        own = str(self.rootfs.parent.parent)
+        return tuple(m for m in mounts() if not m.path.startswith("/tmp/") or own in m.path)
 
     def failure(self) -> nvc.NvcError | None:
         """Apply; return the error, or None (and take it back) if there was none."""
@@ -243,6 +248,15 @@ def stage(
         yield stage
     finally:
         stage.close()
+
+
+@pytest.fixture
+def short_stage(stage: Stage, every_variant: tuple[nvc.Operation, ...]) -> Stage:
+    """Return a container and a plan of all variants, once each."""
+    kinds = (nvc.Tmpfs, nvc.WriteFile, nvc.DeviceNode, nvc.LoaderCache)
+    firsts = [next(op for op in stage.plan.operations if isinstance(op, kind)) for kind in kinds]
+    stage.plan = nvc.Plan(operations=(*firsts[:-1], *every_variant, firsts[-1]))
+    return stage
 
 
 @pytest.fixture
