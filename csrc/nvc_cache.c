@@ -83,6 +83,22 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 	return 0;
 }
 
+/* Run ldconfig. Where its own words are all there is, they are about the cache. */
+static int run(const struct nvc_root *root, const struct nvc_ldconfig *job, struct nvc_error *err)
+{
+	char words[sizeof err->msg];
+
+	if (nvc_ldconfig_run(job, err) == 0)
+		return 0;
+	if (err->path[0] == '\0') {
+		nvc_copy(words, sizeof words, err->msg);
+		errno = 0;
+		(void)fail(root, "run", err);
+		nvc_copy(err->msg, sizeof err->msg, words);
+	}
+	return -1;
+}
+
 int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
                      int program_fd, struct nvc_error *err)
@@ -110,7 +126,7 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
 		return -1;
 	struct nvc_entry entry = {.step = NVC_STEP_CACHE, .op = op_index, .path = CACHE_PATH};
 	struct nvc_record *record = nvc_journal_begin(journal, &entry, err);
-	if (record == NULL || nvc_ldconfig_run(&job, err) < 0)
+	if (record == NULL || run(root, &job, err) < 0)
 		return -1;
 	if (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(root, "stat", err);
@@ -210,5 +226,5 @@ int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, 
 
 	if (program_fd < 0)
 		return nvc_fail(err, NVC_ELDCACHE, "rebuild", CACHE_PATH, "no ldconfig to run");
-	return nvc_ldconfig_run(&job, err);
+	return run(root, &job, err);
 }

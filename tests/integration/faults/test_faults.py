@@ -55,6 +55,7 @@ def objects(stage: Stage, operation: nvc.Operation) -> set[str]:
         names |= {operation.source}
     return names
 
+
 #: what the process that becomes ldconfig names
 CAGE = {"/dev/null", "root", "old root", "/", "/proc", "/sys", "/dev", "/var/cache"}
 
@@ -67,6 +68,7 @@ CLASSES = {
     nvc.DeviceAccess: nvc.ContainerError,
     nvc.LoaderCache: nvc.LoaderCacheError,
 }
+
 
 @pytest.mark.parametrize("mode", ["fail-before", "fail-after"])
 def test_a_failing_call_leaves_nothing_and_is_told(
@@ -89,11 +91,15 @@ def test_a_failing_call_leaves_nothing_and_is_told(
         operation = stage.plan.operations[error.operation]
         assert error.origin == operation.origin
         assert type(error) is CLASSES.get(type(operation), nvc.MountError), f"{error!r}"
-        if text.startswith("process /sbin/ldconfig failed"):
+        if text.startswith("process /sbin/ldconfig failed with error code: 1 ("):
+            # It tells the errno itself, in words.
+            assert text.endswith(": Input/output error)")
+            assert error.path == f"{stage.rootfs}/etc/ld.so.cache"
             return
         assert error.errno == EIO, text
         assert error.path in objects(stage, operation), f"{operation}: {text}"
-        assert error.path in text and text.endswith("nput/output error")
+        assert error.path in text
+        assert text.endswith("input/output error")
 
     calls = sweep.count()
     sweep.run((((mode, n),) for n in sweep.points(len(calls))), check)
