@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Fault = tuple[str, int]
 
+# Without the newer mount calls nothing is mounted below what has peers.
+collect_ignore = ["test_faults_peers.py"] if "NVC_DENIED" in os.environ else []
+
 LIBS = "/usr/lib/x86_64-linux-gnu"
 JOURNALS = Path("/run/libnvc")
 
@@ -39,6 +42,7 @@ class Stage:
         self._template = template
         self._orphans = orphans
         self._container: NamespaceContainer | None = None
+        self.after_renewal: Callable[[], object] = lambda: None
 
     def renew(self) -> None:
         """Make a container, in place of one that may be spoilt."""
@@ -50,6 +54,7 @@ class Stage:
         self.pid = self._container.pid
         self.target = nvc.Target(pid=self.pid, rootfs=str(self.rootfs))
         (self.group / "cgroup.procs").write_text(str(self.pid))
+        self.after_renewal()
 
     def watch(self) -> None:
         """Remember how everything looks now."""
