@@ -16,6 +16,8 @@
 #include "nvc_undo.h"
 #include "nvc_worker.h"
 
+#define STOP_MS 1000 /* how long a worker that shall stop may take, before it is killed */
+
 /* What the children tell, and are told, in memory shared with them. */
 struct outcome {
 	struct nvc_error err;  /* of the failing operation */
@@ -389,8 +391,10 @@ int nvc_apply_cancel(struct nvc_job *job, struct nvc_report *report)
 {
 	memset(report, 0, sizeof *report);
 	__atomic_store_n(&job->outcome->stop, 1, __ATOMIC_RELEASE);
-	if (job->worker.pid > 0)
+	if (job->worker.pid > 0) {
+		nvc_worker_hurry(&job->worker, STOP_MS);
 		(void)nvc_worker_wait(&job->worker, false);
+	}
 	clean_up(job, report);
 	return report->left.code == NVC_OK ? 0 : -1;
 }

@@ -35,9 +35,17 @@ PROBLEMS_MAX = 10
 class Stage:
     """A container that has not pivoted, what shall be applied, and how all looked at first."""
 
-    def __init__(self, directory: Path, template: Path, group: Path, orphans: Orphans) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        template: Path,
+        group: Path,
+        rules: Callable[[], object],
+        orphans: Orphans,
+    ) -> None:
         self.rootfs = directory / "rootfs"
         self.group = group
+        self._rules = rules
         self.plan = nvc.Plan(operations=())
         self._template = template
         self._orphans = orphans
@@ -72,7 +80,7 @@ class Stage:
             "mounts of the host": self._host_mounts(),
             "files": tree(self.rootfs),
             "files in /dev": tree(Path(f"/proc/{self.pid}/root{self.rootfs}/dev")),
-            "rules": (self.group / "devices.list").read_text(),
+            "rules": self._rules(),
             "journals": list(JOURNALS.glob(f"{self.pid}.*")),
             "descriptors": len(os.listdir("/proc/self/fd")),
         }
@@ -196,6 +204,12 @@ def group(orphans: Orphans) -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.fixture
+def rules(group: Path) -> Callable[[], object]:
+    """Return what tells the device rules of the cgroup."""
+    return (group / "devices.list").read_text
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory of the host with a file, a directory and a socket."""
@@ -235,12 +249,13 @@ def stage(
     tmp_path: Path,
     template: Path,
     group: Path,
+    rules: Callable[[], object],
     orphans: Orphans,
     dgx_a100: Path,
     every_variant: tuple[nvc.Operation, ...],
 ) -> Iterator[Stage]:
     """Return a container and the plan of a DGX A100 with all its GPUs, and more, for it."""
-    stage = Stage(tmp_path, template, group, orphans)
+    stage = Stage(tmp_path, template, group, rules, orphans)
     try:
         stage.renew()
         request = nvc.Request(
