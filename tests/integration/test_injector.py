@@ -89,7 +89,7 @@ def test_counting_is_the_same_each_time(box: Box, bind: nvc.Operation, injector:
     assert injector.fired() == []
     # Of the worker, of the caged process before it becomes ldconfig, and of ldconfig.
     wanted = iter(first)
-    assert all(name in wanted for name in ("setns", "mkdirat", "pivot_root", "write", "rename"))
+    assert all(name in wanted for name in ("setns", "mkdirat", "chroot", "write", "rename"))
     injector.arm()
     assert injector.calls() == []
 
@@ -150,7 +150,7 @@ def test_a_second_worker_is_met_by_the_second_fault(box: Box, injector: Injector
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [(mode, name) for mode in ("kill-before", "kill-after") for name in ("pivot_root", "rename")],
+    [(mode, name) for mode in ("kill-before", "kill-after") for name in ("chroot", "rename")],
 )
 def test_a_call_of_the_caged_process_kills_the_worker(
     box: Box, injector: Injector, mode: str, name: str

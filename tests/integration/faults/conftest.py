@@ -76,8 +76,8 @@ class Stage:
 
     def _state(self) -> dict[str, object]:
         return {
-            "mounts": mounts(self.pid),
-            "mounts of the host": self._host_mounts(),
+            "mounts": self._mounts(self.pid),
+            "mounts of the host": self._mounts("self"),
             "files": tree(self.rootfs),
             "files in /dev": tree(Path(f"/proc/{self.pid}/root{self.rootfs}/dev")),
             "rules": self._rules(),
@@ -85,10 +85,10 @@ class Stage:
             "descriptors": len(os.listdir("/proc/self/fd")),
         }
 
-    def _host_mounts(self) -> tuple[Mount, ...]:
-        """Return what the host has mounted, but for the directories of other test runs."""
+    def _mounts(self, pid: int | str) -> tuple[Mount, ...]:
+        """Return what of ours is mounted, or where we mount: others use this machine, too."""
         own = str(self.rootfs.parent.parent)
-        return tuple(m for m in mounts() if not m.path.startswith("/tmp/") or own in m.path)
+        return tuple(m for m in mounts(pid) if own in m.path + m.root or m.path == "/proc")
 
     def failure(self) -> nvc.NvcError | None:
         """Apply; return the error, or None (and take it back) if there was none."""
