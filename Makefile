@@ -79,6 +79,9 @@ test: $(VENV)/.built $(VENV)/.test
 
 # --- an old kernel ------------------------------------------------------------------------------
 
+# Where all is slow, every so manyth point at which a fault is forced must do.
+FAULT_STEP := 7
+
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
 # Kernels before 5.2, and from there up to 5.12.
 DENIED := openat2,open_tree,move_mount,mount_setattr,fsopen
@@ -88,9 +91,10 @@ $(VENV)/deny: tests/tools/deny.c $(VENV)/.created
 	@gcc -std=gnu11 -D_GNU_SOURCE -O1 $< -o $@
 
 test-old-kernel: $(VENV)/.built $(VENV)/.test $(VENV)/deny
-	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
-	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED_512) $(VENV)/deny $(DENIED_512) -- \
-	  $(BIN)/pytest $(ARGS) tests/integration
+	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) LIBNVC_FAULT_STEP=$(FAULT_STEP) \
+	  $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
+	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED_512) LIBNVC_FAULT_STEP=$(FAULT_STEP) \
+	  $(VENV)/deny $(DENIED_512) -- $(BIN)/pytest $(ARGS) tests/integration
 
 # --- sanitizers ---------------------------------------------------------------------------------
 
@@ -100,7 +104,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 test-asan:
 	@CFLAGS="$(ASAN_FLAGS)" LDFLAGS="$(ASAN_FLAGS)" $(MAKE) VENV=.venv-asan .venv-asan/.built .venv-asan/.test
 	@$(MAKE) VENV=.venv-asan asan-python
-	@$(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
+	@LIBNVC_FAULT_STEP=$(FAULT_STEP) $(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
 
 # The runtime must be preloaded into the interpreter, and only there: not into runc, ldconfig or
 # what runs in a container. So `python` becomes a script that preloads it, and a .pth takes the

@@ -16,11 +16,13 @@
 #include "nvc_undo.h"
 #include "nvc_worker.h"
 
+#define STOP_MS 1000 /* how long a worker that shall stop may take, before it is killed */
+
 /* What the children tell, and are told, in memory shared with them. */
 struct outcome {
 	struct nvc_error err;  /* of the failing operation */
 	struct nvc_error left; /* of the undo */
-	uint32_t current;      /* operation at work */
+	uint32_t current;      /* operation at work, or NVC_OPS_NONE */
 	uint32_t undone;       /* an undo ran to its end */
 	uint32_t stop;         /* the worker shall stop and undo */
 	char warnings[NVC_OPS_WARNINGS_MAX];
@@ -107,6 +109,8 @@ static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 	                        .program_fd = job->program_fd};
 	int result = nvc_undo_all(&undo, &job->outcome->left);
 
+	if (result == 0) /* also what another worker, dead now, could not undo */
+		job->outcome->left.code = NVC_OK;
 	job->outcome->undone = 1;
 	if (result == 0 && job->file.dir_fd >= 0 && getppid() != job->parent)
 		(void)unlinkat(job->file.dir_fd, job->file.name, 0);
@@ -178,6 +182,7 @@ static int apply_body(void *cookie)
 	                      .current = &outcome->current,
 	                      .warnings = outcome->warnings};
 
+	outcome->current = NVC_OPS_NONE;
 	if (apply_all(job, &ops, &outcome->err) == 0)
 		return 0;
 	(void)undo_in(job, &ops.root);
@@ -392,8 +397,10 @@ int nvc_apply_cancel(struct nvc_job *job, struct nvc_report *report)
 {
 	memset(report, 0, sizeof *report);
 	__atomic_store_n(&job->outcome->stop, 1, __ATOMIC_RELEASE);
-	if (job->worker.pid > 0)
+	if (job->worker.pid > 0) {
+		nvc_worker_hurry(&job->worker, STOP_MS);
 		(void)nvc_worker_wait(&job->worker, false);
+	}
 	clean_up(job, report);
 	return report->left.code == NVC_OK ? 0 : -1;
 }
@@ -437,7 +444,7 @@ int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, 
 	if (prepare_detach(job, ldconfig, err) < 0)
 		return -1;
 	if (run_undo(job, err) < 0) {
-		report->left = job->outcome->left;
+		report->left = *err; /* also what a killed worker could not tell */
 		return -1;
 	}
 	return 0;

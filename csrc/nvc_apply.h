@@ -52,7 +52,7 @@ struct nvc_job *nvc_apply_start(const uint8_t *buf, size_t len, const struct nvc
  * nvc_apply_cancel. */
 int nvc_apply_wait(struct nvc_job *job, struct nvc_report *report, struct nvc_error *err);
 
-/* Stop a job, also one that is done already, and undo it. -1 if something is left. */
+/* Stop a job, also one that is done already or hangs, and undo it. -1 if something is left. */
 int nvc_apply_cancel(struct nvc_job *job, struct nvc_report *report);
 
 void nvc_job_free(struct nvc_job *job);

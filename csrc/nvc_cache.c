@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -82,6 +83,22 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 	return 0;
 }
 
+/* Run ldconfig. Where its own words are all there is, they are about the cache. */
+static int run(const struct nvc_root *root, const struct nvc_ldconfig *job, struct nvc_error *err)
+{
+	char words[sizeof err->msg];
+
+	if (nvc_ldconfig_run(job, err) == 0)
+		return 0;
+	if (err->path[0] == '\0') {
+		nvc_copy(words, sizeof words, err->msg);
+		errno = 0;
+		(void)fail(root, "run", err);
+		nvc_copy(err->msg, sizeof err->msg, words);
+	}
+	return -1;
+}
+
 int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
                      int program_fd, struct nvc_error *err)
@@ -109,7 +126,7 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
 		return -1;
 	struct nvc_entry entry = {.step = NVC_STEP_CACHE, .op = op_index, .path = CACHE_PATH};
 	struct nvc_record *record = nvc_journal_begin(journal, &entry, err);
-	if (record == NULL || nvc_ldconfig_run(&job, err) < 0)
+	if (record == NULL || run(root, &job, err) < 0)
 		return -1;
 	if (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(root, "stat", err);
@@ -119,11 +136,18 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
 	return 0;
 }
 
-static int write_saved(const struct nvc_journal *journal, int dir_fd)
+static bool is_file(const struct stat *st, const struct nvc_mount_id *id)
+{
+	return st->st_dev == id->dev && st->st_ino == id->ino;
+}
+
+/* Write the saved cache under a temporary name, and note what file that is. */
+static int write_saved(const struct nvc_journal *journal, struct nvc_record *record, int dir_fd)
 {
 	const struct nvc_journal_file *file = journal->file;
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
 	                            {file->cache_mtime_sec, file->cache_mtime_nsec}};
+	struct stat st;
 	nvc_autofd int fd =
 	    openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
@@ -136,13 +160,39 @@ static int write_saved(const struct nvc_journal *journal, int dir_fd)
 		at += put > 0 ? (size_t)put : 0;
 	}
 	/* The owner first: chown clears mode bits. */
-	if (fchown(fd, file->cache_uid, file->cache_gid) < 0 || fchmod(fd, file->cache_mode) < 0)
+	if (fchown(fd, file->cache_uid, file->cache_gid) < 0 || fchmod(fd, file->cache_mode) < 0 ||
+	    futimens(fd, times) < 0 || fstat(fd, &st) < 0)
 		return -1;
-	return futimens(fd, times);
+	record->was.dev = st.st_dev;
+	record->was.ino = st.st_ino;
+	return 0;
+}
+
+/* Remove a file, which may be missing. */
+static int remove_file(const struct nvc_root *root, int dir_fd, const char *name,
+                       struct nvc_error *err)
+{
+	return unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT ? 0 : fail(root, "remove", err);
+}
+
+static int put_back(const struct nvc_root *root, const struct nvc_journal *journal,
+                    struct nvc_record *record, int dir_fd, struct nvc_error *err)
+{
+	if (journal->file->had_cache == 0)
+		return remove_file(root, dir_fd, CACHE_NAME, err);
+	if (remove_file(root, dir_fd, TEMPORARY, err) < 0)
+		return -1;
+	if (write_saved(journal, record, dir_fd) < 0 ||
+	    renameat(dir_fd, TEMPORARY, dir_fd, CACHE_NAME) < 0) {
+		(void)fail(root, "restore", err);
+		(void)unlinkat(dir_fd, TEMPORARY, 0);
+		return -1;
+	}
+	return 0;
 }
 
 int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
-                      const struct nvc_record *record, struct nvc_error *err)
+                      struct nvc_record *record, struct nvc_error *err)
 {
 	int found_fd = -1;
 	struct stat st;
@@ -152,25 +202,18 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 	nvc_autofd int dir_fd = found_fd;
 	if (dir_fd < 0)
 		return 0;
-	if (record->state == NVC_RECORD_BEGUN && journal->file->had_temporary == 0)
-		(void)unlinkat(dir_fd, UNFINISHED, 0);
-	if (record->state == NVC_RECORD_DONE &&
-	    (fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	     st.st_dev != record->made.dev || st.st_ino != record->made.ino))
-		return NVC_CACHE_CHANGED;
-	if (journal->file->had_cache == 0) {
-		if (unlinkat(dir_fd, CACHE_NAME, 0) < 0 && errno != ENOENT)
-			return fail(root, "remove", err);
+	if (record->state != NVC_RECORD_DONE) {
+		if (journal->file->had_temporary == 0 &&
+		    remove_file(root, dir_fd, UNFINISHED, err) < 0)
+			return -1;
+		return put_back(root, journal, record, dir_fd, err);
+	}
+	/* Somebody may have died after it was put back. */
+	bool there = fstatat(dir_fd, CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	if (there ? is_file(&st, &record->was) : journal->file->had_cache == 0)
 		return 0;
-	}
-	(void)unlinkat(dir_fd, TEMPORARY, 0);
-	if (write_saved(journal, dir_fd) < 0 ||
-	    renameat(dir_fd, TEMPORARY, dir_fd, CACHE_NAME) < 0) {
-		(void)fail(root, "restore", err);
-		(void)unlinkat(dir_fd, TEMPORARY, 0);
-		return -1;
-	}
-	return 0;
+	return there && is_file(&st, &record->made) ? put_back(root, journal, record, dir_fd, err)
+	                                            : NVC_CACHE_CHANGED;
 }
 
 int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,
@@ -183,5 +226,5 @@ int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, 
 
 	if (program_fd < 0)
 		return nvc_fail(err, NVC_ELDCACHE, "rebuild", CACHE_PATH, "no ldconfig to run");
-	return nvc_ldconfig_run(&job, err);
+	return run(root, &job, err);
 }

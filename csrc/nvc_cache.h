@@ -17,9 +17,9 @@ int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      int program_fd, struct nvc_error *err);
 
 /* Put the saved cache back (or remove ours, if there was none): 0. NVC_CACHE_CHANGED, with nothing
- * done, if it is no longer the one that nvc_cache_update left. */
+ * done, if it is no longer the one that nvc_cache_update left. May be repeated. */
 int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
-                      const struct nvc_record *record, struct nvc_error *err);
+                      struct nvc_record *record, struct nvc_error *err);
 
 /* Run ldconfig without directories of our own. */
 int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,

@@ -176,24 +176,27 @@ static int keep(const struct nvc_groups *groups, int fd)
 	return sendmsg(groups->keep_fds[1], &m.head, MSG_DONTWAIT) < 0 ? -1 : 0;
 }
 
-/* The last clone that was kept, or -1. */
-static int take_kept(const struct nvc_groups *groups)
+/* Receive a clone: it stays kept with MSG_PEEK. -1 if there is none. */
+static int receive(const struct nvc_groups *groups, int flags)
 {
 	struct message m;
-	int last = -1;
+	int fd;
 
-	for (;;) {
-		int fd;
+	compose(&m);
+	if (recvmsg(groups->keep_fds[0], &m.head, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0 ||
+	    m.head.msg_controllen < CMSG_LEN(sizeof fd))
+		return -1;
+	memcpy(&fd, CMSG_DATA(&m.control.head), sizeof fd);
+	return fd;
+}
 
-		compose(&m);
-		if (recvmsg(groups->keep_fds[0], &m.head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
-			return last;
-		if (m.head.msg_controllen < CMSG_LEN(sizeof fd))
-			continue;
-		memcpy(&fd, CMSG_DATA(&m.control.head), sizeof fd);
-		nvc_close_fd(&last);
-		last = fd;
-	}
+/* Back in its group, the mount needs no clone any more. */
+static void drop_kept(const struct nvc_groups *groups)
+{
+	int fd;
+
+	while ((fd = receive(groups, 0)) >= 0)
+		nvc_close_fd(&fd);
 }
 
 int nvc_groups_leave(const struct nvc_groups *groups, int root_fd)
@@ -209,13 +212,14 @@ int nvc_groups_leave(const struct nvc_groups *groups, int root_fd)
 int nvc_groups_return(const struct nvc_groups *groups, int root_fd, uint64_t mnt_id)
 {
 	struct scan scan = {.wanted = mnt_id};
-	nvc_autofd int clone_fd = take_kept(groups);
+	/* Whoever fails or dies here leaves it for the next try. */
+	nvc_autofd int clone_fd = receive(groups, MSG_PEEK);
 
 	if (scan_table(groups->table_fd, &scan) < 0)
 		return -1;
-	if (scan.shared)
-		return 0;
-	if (clone_fd >= 0)
-		return nvc_share_group(clone_fd, root_fd);
-	return set_propagation(root_fd, MS_SHARED);
+	if (!scan.shared && (clone_fd >= 0 ? nvc_share_group(clone_fd, root_fd)
+	                                   : set_propagation(root_fd, MS_SHARED)) < 0)
+		return -1;
+	drop_kept(groups);
+	return 0;
 }

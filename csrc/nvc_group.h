@@ -39,6 +39,7 @@ int nvc_groups_climb(int dir_fd, int fd);
 /* Make a mount private, keeping a clone in its group. Needs kernel 5.15 to come back. */
 int nvc_groups_leave(const struct nvc_groups *groups, int root_fd);
 
-/* Put the mount back into the group that the last clone is in. Without a clone (both we and whom we
- * work for were killed) it gets a group of its own. Also fine if it never left. */
+/* Put the mount back into the group that the clone is in, which is let go then. Without a clone
+ * (both we and whom we work for were killed) it gets a group of its own. Also fine if it never
+ * left. */
 int nvc_groups_return(const struct nvc_groups *groups, int root_fd, uint64_t mnt_id);

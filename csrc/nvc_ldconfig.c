@@ -114,11 +114,12 @@ static int change_root(struct nvc_error *err)
 	return 0;
 }
 
-/* Kernel interfaces are none of ldconfig's business, and its private cache of file facts would
- * stay behind in the container: an empty, read-only tmpfs covers each. */
+/* Kernel interfaces are none of ldconfig's business, and its private cache of file facts (which
+ * it makes in /var/cache where it is missing) would stay behind in the container: an empty,
+ * read-only tmpfs covers each. */
 static int cover(struct nvc_error *err)
 {
-	static const char *const places[] = {"/proc", "/sys", "/dev", "/var/cache/ldconfig"};
+	static const char *const places[] = {"/proc", "/sys", "/dev", "/var/cache"};
 
 	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
 		if (mount("tmpfs", places[i], "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
@@ -300,7 +301,9 @@ static int redirect(int words_fd, struct nvc_error *err)
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	(void)syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
-	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(words_fd, 1) < 0 || dup2(words_fd, 2) < 0)
+	if (null_fd < 0)
+		return fail(err, "open", "/dev/null");
+	if (dup2(null_fd, 0) < 0 || dup2(words_fd, 1) < 0 || dup2(words_fd, 2) < 0)
 		return fail(err, "redirect", "output");
 	return 0;
 }

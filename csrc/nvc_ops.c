@@ -397,6 +397,7 @@ int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err)
 			return -1;
 		}
 	}
+	*ops->current = NVC_OPS_NONE;
 	return 0;
 }
 
@@ -413,5 +414,5 @@ int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err)
 			return -1;
 		}
 	}
-	return 0;
+	return check_stop(ops, err);
 }

@@ -18,6 +18,7 @@
 
 #define NVC_OPS_TMPFS_MAX    8
 #define NVC_OPS_WARNINGS_MAX 8192
+#define NVC_OPS_NONE         UINT32_MAX /* no operation is at work */
 
 /* Who may stop the work: it ends in the middle, as if an operation had failed. */
 struct nvc_stop {

@@ -14,6 +14,12 @@
 #include "nvc_mount.h"
 #include "nvc_syscalls.h"
 
+/* Beside 0 (undone) and NVC_CACHE_CHANGED: nothing that is certainly ours is there, or it is in
+ * use. Then it is somebody else's now, unless what of ours could not be undone covers it. */
+#define NOT_OURS 2
+
+_Static_assert(NOT_OURS != NVC_CACHE_CHANGED, "one word for each");
+
 /* Where a record's object is, as far as it is still there. */
 struct spot {
 	int dir_fd; /* parent directory, or -1 if that is gone */
@@ -70,10 +76,9 @@ static bool link_says(const struct spot *spot, const char *text)
 
 static int remove_at(const struct spot *spot, int flags)
 {
-	if (unlinkat(spot->dir_fd, spot->name, flags) == 0)
+	if (unlinkat(spot->dir_fd, spot->name, flags) == 0 || errno == ENOENT)
 		return 0;
-	/* Gone already, or in use by somebody else now: theirs. */
-	return errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST || errno == EBUSY ? 0 : -1;
+	return errno == ENOTEMPTY || errno == EEXIST || errno == EBUSY ? NOT_OURS : -1;
 }
 
 static int undo_mount(const struct nvc_record *record, const struct spot *spot)
@@ -82,13 +87,13 @@ static int undo_mount(const struct nvc_record *record, const struct spot *spot)
 	bool ours;
 
 	if (nvc_mount_identify(spot->dir_fd, spot->name, &top) < 0)
-		return errno == ENOENT ? 0 : -1;
+		return errno == ENOENT ? NOT_OURS : -1;
 	/* Where the identity was not known before, what the mount covers was. */
 	if (record->made.ino != 0)
 		ours = nvc_mount_is_same(&top, &record->made);
 	else
 		ours = record->was.ino != 0 && !nvc_mount_is_same(&top, &record->was);
-	return ours ? nvc_mount_remove(spot->dir_fd, spot->name) : 0;
+	return ours ? nvc_mount_remove(spot->dir_fd, spot->name) : NOT_OURS;
 }
 
 /* The mount that the spot's directory is in, or the spot itself is the root of, goes back. */
@@ -104,16 +109,17 @@ static int undo_leave(const struct nvc_undo *job, const struct nvc_record *recor
 	if (root_fd < 0 || nvc_mount_identify(root_fd, "", &now) < 0)
 		return -1;
 	if (now.mnt_id != record->made.mnt_id)
-		return 0;
+		return NOT_OURS;
 	return nvc_groups_return(job->groups, root_fd, now.mnt_id);
 }
 
 /* Put the old text back; a killed worker may have left the prepared link. */
 static int undo_relink(const struct spot *spot, const char *new_text, const char *old_text)
 {
-	(void)unlinkat(spot->dir_fd, NVC_TEMPORARY_LINK, 0);
+	if (unlinkat(spot->dir_fd, NVC_TEMPORARY_LINK, 0) < 0 && errno != ENOENT)
+		return -1;
 	if (!link_says(spot, new_text))
-		return 0;
+		return NOT_OURS;
 	if (symlinkat(old_text, spot->dir_fd, NVC_TEMPORARY_LINK) < 0)
 		return -1;
 	return renameat(spot->dir_fd, NVC_TEMPORARY_LINK, spot->dir_fd, spot->name);
@@ -136,7 +142,7 @@ static int undo_devprog(const struct nvc_undo *job, const struct nvc_record *rec
 	return job->cgroup->v2_fd < 0 ? 0 : nvc_devprog_deny(job->cgroup, record->tag, err);
 }
 
-/* The steps that concern one name in one directory. Returns -1 with errno. */
+/* The steps that concern one name in one directory. Returns 0, NOT_OURS or -1 with errno. */
 static int undo_at(const struct nvc_undo *job, const struct nvc_record *record,
                    const struct spot *spot)
 {
@@ -145,17 +151,18 @@ static int undo_at(const struct nvc_undo *job, const struct nvc_record *record,
 
 	switch (record->step) {
 	case NVC_STEP_MKDIR:
-		return is_ours(record, spot, S_IFDIR, &st) ? remove_at(spot, AT_REMOVEDIR) : 0;
+		return is_ours(record, spot, S_IFDIR, &st) ? remove_at(spot, AT_REMOVEDIR)
+		                                           : NOT_OURS;
 	case NVC_STEP_CREATE:
 		return is_ours(record, spot, S_IFREG, &st) && st.st_size == 0 ? remove_at(spot, 0)
-		                                                              : 0;
+		                                                              : NOT_OURS;
 	case NVC_STEP_MKNOD:
 		return is_ours(record, spot, S_IFCHR, &st) &&
 		               st.st_rdev == makedev(record->major, record->minor)
 		           ? remove_at(spot, 0)
-			   : 0;
+			   : NOT_OURS;
 	case NVC_STEP_SYMLINK:
-		return link_says(spot, new_text) ? remove_at(spot, 0) : 0;
+		return link_says(spot, new_text) ? remove_at(spot, 0) : NOT_OURS;
 	case NVC_STEP_RELINK:
 		return undo_relink(spot, new_text, old_text);
 	case NVC_STEP_MOUNT:
@@ -183,7 +190,7 @@ static int undo_record(const struct nvc_undo *job, struct nvc_record *record, st
 		return -1;
 	nvc_autofd int dir_fd = spot.dir_fd;
 	if (dir_fd < 0)
-		return 0;
+		return NOT_OURS;
 	result = undo_at(job, record, &spot);
 	if (result < 0)
 		(void)nvc_fail_errno_at(err, NVC_EMOUNT, "undo", job->root->name,
@@ -194,8 +201,7 @@ static int undo_record(const struct nvc_undo *job, struct nvc_record *record, st
 int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
 {
 	struct nvc_error first = {.code = NVC_OK};
-	struct nvc_record *record = NULL;
-	bool rebuild = false;
+	struct nvc_record *record = NULL, *cache = NULL;
 
 	while ((record = nvc_journal_before(job->journal, record)) != NULL) {
 		if (record->state == NVC_RECORD_UNDONE)
@@ -207,13 +213,22 @@ int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
 				first = *err;
 			continue;
 		}
-		rebuild = rebuild || result == NVC_CACHE_CHANGED;
-		nvc_journal_mark(record, NVC_RECORD_UNDONE);
+		if (result == NOT_OURS && first.code != NVC_OK)
+			continue; /* another try finds out */
+		if (result == NVC_CACHE_CHANGED)
+			cache = record;
+		else
+			nvc_journal_mark(record, NVC_RECORD_UNDONE);
 	}
 	/* Somebody rewrote the cache since; now that our files are gone, so do our entries. */
-	if (rebuild && nvc_cache_rebuild(job->root, job->journal, job->program_fd, err) < 0 &&
-	    first.code == NVC_OK)
-		first = *err;
+	if (cache != NULL && first.code == NVC_OK) {
+		if (nvc_cache_rebuild(job->root, job->journal, job->program_fd, err) == 0) {
+			nvc_journal_mark(cache, NVC_RECORD_UNDONE);
+		} else {
+			err->op_index = cache->op;
+			first = *err;
+		}
+	}
 	if (first.code == NVC_OK)
 		return 0;
 	*err = first;

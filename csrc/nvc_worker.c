@@ -65,6 +65,14 @@ int nvc_worker_start(int (*body)(void *cookie), void *cookie, int timeout_ms,
 	return 0;
 }
 
+void nvc_worker_hurry(struct nvc_worker *worker, int timeout_ms)
+{
+	long deadline_ms = now_ms() + timeout_ms;
+
+	if (deadline_ms < worker->deadline_ms)
+		worker->deadline_ms = deadline_ms;
+}
+
 /* 1: gone; 0: not in time; -1: interrupted. */
 static int wait_gone(int fd, long deadline_ms, bool interruptible)
 {

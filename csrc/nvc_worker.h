@@ -32,5 +32,8 @@ enum nvc_wait {
 int nvc_worker_start(int (*body)(void *cookie), void *cookie, int timeout_ms,
                      struct nvc_worker *out, struct nvc_error *err);
 
+/* Bring the deadline forward, to so far from now at most. */
+void nvc_worker_hurry(struct nvc_worker *worker, int timeout_ms);
+
 /* Wait for the end and reap. NVC_WAIT_INTERRUPTED only if `interruptible`. */
 enum nvc_wait nvc_worker_wait(struct nvc_worker *worker, bool interruptible);

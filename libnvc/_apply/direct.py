@@ -54,12 +54,17 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
             timeout=timeout,
             journal=file,
         )
-    except RollbackError:
-        raise  # the journal stays, for another try at detaching
-    except BaseException as error:
-        left = False
-        if isinstance(error, NvcError) and error.operation is not None:
+    except NvcError as error:
+        # What is left needs the journal, for another try at detaching.
+        left = isinstance(error, RollbackError)
+        if error.operation is not None:
             error.origin = plan.operations[error.operation].origin
+        raise
+    except BaseException:
+        # A signal handler raised, perhaps when everything was done already.
+        if os.fstat(file.fd).st_size > 0:
+            detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+        left = False
         raise
     finally:
         if not left:

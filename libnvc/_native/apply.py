@@ -86,7 +86,7 @@ def apply_flat(
             pass  # Python runs its signal handlers here
     except BaseException as interruption:
         if lib.nvc_apply_cancel(job, report) < 0:
-            raise _rollback(report, f"interrupted by {interruption!r}") from interruption
+            raise _rollback(report, f"; interrupted by {interruption!r}") from interruption
         raise
     finally:
         lib.nvc_job_free(job)
@@ -110,7 +110,7 @@ def detach_journal(journal: JournalFile, *, ldconfig: str, timeout: float) -> No
     if lib.nvc_detach(at, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
         if report.left.code in (lib.NVC_OK, lib.NVC_ENAMESPACE):
             raise_error(err)
-        _fail(err, report)
+        raise _rollback(report)
 
 
 def _journal_at(journal: JournalFile) -> tuple[Any, Any]:
@@ -130,15 +130,15 @@ def _fail(err: Any, report: Any) -> None:
     except NvcError as cause:
         if report.left.code == lib.NVC_OK:
             raise
-        raise _rollback(report, f"what failed first: {cause.message}") from cause
+        raise _rollback(report, f"; what failed first: {cause.message}") from cause
 
 
-def _rollback(report: Any, first: str) -> RollbackError:
+def _rollback(report: Any, first: str = "") -> RollbackError:
     try:
         raise_error(ffi.addressof(report, "left"))
     except NvcError as left:
         return RollbackError(
-            f"{left.message}: left in the container; {first}",
+            f"{left.message}: left in the container{first}",
             errno=left.errno,
             path=left.path,
             step=left.step,

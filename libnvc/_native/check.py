@@ -70,6 +70,8 @@ def raise_error(err: Any, *, discovery: bool = False, path: str = "") -> NoRetur
         msg = _lower_end(msg)
     if err.code == lib.NVC_EPATH:
         message = _path_message(msg, path, err.sys_errno)
+    elif err.code == lib.NVC_ELDCACHE and step == "run":
+        message = msg  # in the reference's words and ldconfig's own
     else:
         message = _message(msg, step, path, err.sys_errno)
     raise cls(

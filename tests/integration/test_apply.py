@@ -444,8 +444,9 @@ def test_a_failing_ldconfig_says_its_words(box: Box, tmp_path: Path, compile_c: 
     box.assert_untouched()
 
 
-def test_ldconfig_leaves_nothing_but_the_cache(box: Box) -> None:
-    (box.rootfs / "var/cache/ldconfig").mkdir(parents=True)
+@pytest.mark.parametrize("directory", ["var/cache/ldconfig", "var/cache", "var"])
+def test_ldconfig_leaves_nothing_but_the_cache(box: Box, directory: str) -> None:
+    (box.rootfs / directory).mkdir(parents=True, exist_ok=True)
     before = tree(box.rootfs)
     cache = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
     nvc.apply(plan(cache), box.target)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,25 +17,14 @@ from libnvc.testing import NamespaceContainer, make_rootfs, mounts, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Self
+
+    from tests.integration.conftest import InjectInto, Injector, Orphans
 
 pytestmark = pytest.mark.root
 
 LIBS = "/usr/lib/x86_64-linux-gnu"
 DIRECTORY = nvc.Directory(origin="dir", path="/new")
 CACHE = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
-
-
-class Injector(Protocol):
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *exception: object) -> None: ...
-    def arm(self, *lines: tuple[str, int]) -> None: ...
-    def calls(self) -> list[str]: ...
-    def fired(self) -> list[str]: ...
-
-
-class InjectInto(Protocol):
-    def __call__(self, pid: int) -> Injector: ...
 
 
 class Box:
@@ -100,7 +89,7 @@ def test_counting_is_the_same_each_time(box: Box, bind: nvc.Operation, injector:
     assert injector.fired() == []
     # Of the worker, of the caged process before it becomes ldconfig, and of ldconfig.
     wanted = iter(first)
-    assert all(name in wanted for name in ("setns", "mkdirat", "pivot_root", "write", "rename"))
+    assert all(name in wanted for name in ("setns", "mkdirat", "chroot", "write", "rename"))
     injector.arm()
     assert injector.calls() == []
 
@@ -141,8 +130,8 @@ def test_only_after_means_that_the_call_was_executed(
     box: Box, injector: Injector, mode: str
 ) -> None:
     number = count(injector, box, DIRECTORY).index("mkdirat") + 1
-    # The second fault keeps the first from being undone.
-    injector.arm((mode, number), ("kill-before", 1))
+    # The other faults keep the first from being undone.
+    injector.arm((mode, number), ("kill-before", 1), ("kill-before", 1))
     with pytest.raises(nvc.ApplyError):
         nvc.apply(plan(DIRECTORY), box.target)
     assert injector.fired()[0] == f"{mode} {number} mkdirat new"
@@ -161,7 +150,7 @@ def test_a_second_worker_is_met_by_the_second_fault(box: Box, injector: Injector
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [("kill-before", "pivot_root"), ("kill-after", "pivot_root"), ("kill-after", "rename")],
+    [(mode, name) for mode in ("kill-before", "kill-after") for name in ("chroot", "rename")],
 )
 def test_a_call_of_the_caged_process_kills_the_worker(
     box: Box, injector: Injector, mode: str, name: str
@@ -188,20 +177,22 @@ libnvc.apply(plan, libnvc.Target(pid=pid, rootfs=rootfs))
 
 @pytest.mark.parametrize("mode", ["kill-parent-before", "kill-parent-after"])
 def test_the_caller_can_be_killed(
-    box: Box, injector: Injector, inject_into: InjectInto, mode: str
+    box: Box, injector: Injector, inject_into: InjectInto, orphans: Orphans, mode: str
 ) -> None:
     number = count(injector, box, DIRECTORY).index("mkdirat") + 1
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", APPLY, str(box.pid), box.rootfs],
-        stdin=subprocess.PIPE,
-        text=True,
-    ) as process:
-        with inject_into(process.pid) as other:
-            other.arm((mode, number))
-            process.communicate("go\n", timeout=60)
+    command = [sys.executable, "-P", "-c", APPLY, str(box.pid), str(box.rootfs)]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process,
+        inject_into(process.pid) as other,
+    ):
+        # The second fault keeps the worker, alone now, from undoing the call.
+        other.arm((mode, number), ("kill-before", 1))
+        orphans.reset()
+        process.communicate("go\n", timeout=60)
         assert process.returncode == -signal.SIGKILL
-    assert other.fired() == [f"{mode} {number} mkdirat new"]
-    assert len(other.calls()) == number
+        assert orphans.wait() == [-signal.SIGKILL]
+    assert other.fired()[0] == f"{mode} {number} mkdirat new"
+    assert other.calls()[:number] == ["setns", "mkdirat"]
     assert (box.rootfs / "new").exists() == mode.endswith("after")
     nvc.detach(box.target)
     box.assert_untouched()
