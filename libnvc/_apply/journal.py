@@ -64,9 +64,7 @@ def open_path(path: str) -> JournalFile:
         if dir_fd >= 0:
             os.close(dir_fd)
         if isinstance(error, FileNotFoundError):
-            raise ContainerError(
-                f"{path}: no such journal: detached already", path=path
-            ) from error
+            raise ContainerError(f"{path}: no such journal: detached already", path=path) from error
         raise MalformedFileError(f"open failed: {path}: {error.strerror}", path=path) from error
 
 

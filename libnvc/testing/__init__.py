@@ -5,8 +5,8 @@ Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 """
 
 from .namespaces import NamespaceContainer
-from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
 from .oci import ContainerFailedError, OciContainer, configure_hook
+from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
