@@ -84,9 +84,9 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 
 int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
-                     int program_fd, struct nvc_error *err)
+                     struct nvc_program program, struct nvc_error *err)
 {
-	struct nvc_ldconfig job = {.program_fd = program_fd,
+	struct nvc_ldconfig job = {.program = program,
 	                           .root_fd = root->fd,
 	                           .uid = journal->file->uid,
 	                           .gid = journal->file->gid,
@@ -173,15 +173,15 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 	return 0;
 }
 
-int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,
-                      struct nvc_error *err)
+int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal,
+                      struct nvc_program program, struct nvc_error *err)
 {
-	struct nvc_ldconfig job = {.program_fd = program_fd,
+	struct nvc_ldconfig job = {.program = program,
 	                           .root_fd = root->fd,
 	                           .uid = journal->file->uid,
 	                           .gid = journal->file->gid};
 
-	if (program_fd < 0)
+	if (program.fd < 0)
 		return nvc_fail(err, NVC_ELDCACHE, "rebuild", CACHE_PATH, "no ldconfig to run");
 	return nvc_ldconfig_run(&job, err);
 }

@@ -357,7 +357,7 @@ static int do_operation(struct nvc_ops *ops, struct nvc_task *task, struct nvc_e
 		return do_symlink(ops, task, err);
 	case NVC_OP_LOADER_CACHE:
 		return nvc_cache_update(&ops->root, ops->journal, ops->plan, task->op, task->index,
-		                        ops->program_fd, err);
+		                        ops->program, err);
 	default:
 		return nvc_fail(err, NVC_EINTERNAL, "apply", NULL, "unknown operation");
 	}

@@ -211,7 +211,7 @@ int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
 		nvc_journal_mark(record, NVC_RECORD_UNDONE);
 	}
 	/* Somebody rewrote the cache since; now that our files are gone, so do our entries. */
-	if (rebuild && nvc_cache_rebuild(job->root, job->journal, job->program_fd, err) < 0 &&
+	if (rebuild && nvc_cache_rebuild(job->root, job->journal, job->program, err) < 0 &&
 	    first.code == NVC_OK)
 		first = *err;
 	if (first.code == NVC_OK)
