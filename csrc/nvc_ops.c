@@ -15,6 +15,7 @@
 #include "nvc_steps.h"
 #include "nvc_undo.h"
 
+/* One line a warning, whatever the image called its files. */
 static void warn(struct nvc_ops *ops, const char *path, const char *what)
 {
 	size_t len = strlen(ops->warnings), room = NVC_OPS_WARNINGS_MAX - len;
@@ -22,6 +23,10 @@ static void warn(struct nvc_ops *ops, const char *path, const char *what)
 	if (strlen(path) + strlen(what) + 3 >= room)
 		return;
 	nvc_copy(ops->warnings + len, room, path);
+	for (char *at = ops->warnings + len; *at != '\0'; at++) {
+		if ((unsigned char)*at < 0x20 || *at == 0x7f)
+			*at = '?';
+	}
 	len += strlen(path);
 	nvc_copy(ops->warnings + len, NVC_OPS_WARNINGS_MAX - len, what);
 	len += strlen(what);
