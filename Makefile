@@ -86,7 +86,7 @@ $(VENV)/deny: tests/tools/deny.c $(VENV)/.created
 	@gcc -std=gnu11 -D_GNU_SOURCE -O1 $< -o $@
 
 test-old-kernel: $(VENV)/.built $(VENV)/.test $(VENV)/deny
-	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
+	@PYTHONSAFEPATH=1 LIBNVC_HOSTILE_EXAMPLES=500 NVC_DENIED=$(DENIED) $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
 
 # --- sanitizers ---------------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 test-asan:
 	@CFLAGS="$(ASAN_FLAGS)" LDFLAGS="$(ASAN_FLAGS)" $(MAKE) VENV=.venv-asan .venv-asan/.built .venv-asan/.test
 	@$(MAKE) VENV=.venv-asan asan-python
-	@$(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
+	@LIBNVC_HOSTILE_EXAMPLES=500 $(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
 
 # The runtime must be preloaded into the interpreter, and only there: not into runc, ldconfig or
 # what runs in a container. So `python` becomes a script that preloads it, and a .pth takes the
