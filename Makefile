@@ -79,8 +79,8 @@ test: $(VENV)/.built $(VENV)/.test
 
 # --- an old kernel ------------------------------------------------------------------------------
 
-# Where all is slow, every so manyth point at which a fault is forced must do.
-FAULT_STEP := 7
+# Where all is slow, every 7th point at which a fault is forced must do, and fewer hostile trees.
+LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500
 
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
 # Kernels before 5.2, and from there up to 5.12.
@@ -91,9 +91,9 @@ $(VENV)/deny: tests/tools/deny.c $(VENV)/.created
 	@gcc -std=gnu11 -D_GNU_SOURCE -O1 $< -o $@
 
 test-old-kernel: $(VENV)/.built $(VENV)/.test $(VENV)/deny
-	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) LIBNVC_FAULT_STEP=$(FAULT_STEP) \
+	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) $(LESS) \
 	  $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ARGS)
-	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED_512) LIBNVC_FAULT_STEP=$(FAULT_STEP) \
+	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED_512) $(LESS) \
 	  $(VENV)/deny $(DENIED_512) -- $(BIN)/pytest $(ARGS) tests/integration
 
 # --- sanitizers ---------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 test-asan:
 	@CFLAGS="$(ASAN_FLAGS)" LDFLAGS="$(ASAN_FLAGS)" $(MAKE) VENV=.venv-asan .venv-asan/.built .venv-asan/.test
 	@$(MAKE) VENV=.venv-asan asan-python
-	@LIBNVC_FAULT_STEP=$(FAULT_STEP) $(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
+	@$(LESS) $(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging $(ARGS)"
 
 # The runtime must be preloaded into the interpreter, and only there: not into runc, ldconfig or
 # what runs in a container. So `python` becomes a script that preloads it, and a .pth takes the

@@ -106,7 +106,7 @@ static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 	                        .root = root,
 	                        .cgroup = &job->cgroup,
 	                        .groups = &job->groups,
-	                        .program_fd = job->program_fd};
+	                        .program = {job->program_fd, job->timeout_ms / 2}};
 	int result = nvc_undo_all(&undo, &job->outcome->left);
 
 	if (result == 0) /* also what another worker, dead now, could not undo */
@@ -176,7 +176,7 @@ static int apply_body(void *cookie)
 	                      .root = {.fd = -1},
 	                      .cgroup = &job->cgroup,
 	                      .stop = {&outcome->stop, job->parent},
-	                      .program_fd = job->program_fd,
+	                      .program = {job->program_fd, job->timeout_ms / 2},
 	                      .uid = job->container.uid,
 	                      .gid = job->container.gid,
 	                      .current = &outcome->current,

@@ -101,9 +101,9 @@ static int run(const struct nvc_root *root, const struct nvc_ldconfig *job, stru
 
 int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
-                     int program_fd, struct nvc_error *err)
+                     struct nvc_program program, struct nvc_error *err)
 {
-	struct nvc_ldconfig job = {.program_fd = program_fd,
+	struct nvc_ldconfig job = {.program = program,
 	                           .root_fd = root->fd,
 	                           .uid = journal->file->uid,
 	                           .gid = journal->file->gid,
@@ -216,15 +216,15 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 	                                            : NVC_CACHE_CHANGED;
 }
 
-int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,
-                      struct nvc_error *err)
+int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal,
+                      struct nvc_program program, struct nvc_error *err)
 {
-	struct nvc_ldconfig job = {.program_fd = program_fd,
+	struct nvc_ldconfig job = {.program = program,
 	                           .root_fd = root->fd,
 	                           .uid = journal->file->uid,
 	                           .gid = journal->file->gid};
 
-	if (program_fd < 0)
+	if (program.fd < 0)
 		return nvc_fail(err, NVC_ELDCACHE, "rebuild", CACHE_PATH, "no ldconfig to run");
 	return run(root, &job, err);
 }

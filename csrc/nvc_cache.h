@@ -5,6 +5,7 @@
 
 #include "nvc_error.h"
 #include "nvc_journal.h"
+#include "nvc_ldconfig.h"
 #include "nvc_path.h"
 #include "nvc_plan.h"
 
@@ -14,7 +15,7 @@
  * in shared memory. */
 int nvc_cache_update(const struct nvc_root *root, struct nvc_journal *journal,
                      const struct nvc_plan *plan, const struct nvc_op *op, int op_index,
-                     int program_fd, struct nvc_error *err);
+                     struct nvc_program program, struct nvc_error *err);
 
 /* Put the saved cache back (or remove ours, if there was none): 0. NVC_CACHE_CHANGED, with nothing
  * done, if it is no longer the one that nvc_cache_update left. May be repeated. */
@@ -22,5 +23,5 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
                       struct nvc_record *record, struct nvc_error *err);
 
 /* Run ldconfig without directories of our own. */
-int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal, int program_fd,
-                      struct nvc_error *err);
+int nvc_cache_rebuild(const struct nvc_root *root, struct nvc_journal *journal,
+                      struct nvc_program program, struct nvc_error *err);

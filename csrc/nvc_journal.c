@@ -85,7 +85,9 @@ struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, const struct n
 
 	size = ((size + 7) & ~(uint64_t)7) + sizeof size;
 	if (size > LOG_MAX - file->log_len) {
-		(void)nvc_fail(err, NVC_EINTERNAL, "record", entry->path, "the journal is full");
+		/* A link of the image can lead through a thousand directories that are to be made.
+		 */
+		(void)nvc_fail(err, NVC_EMOUNT, "record", entry->path, "the journal is full");
 		return NULL;
 	}
 	uint8_t *at = journal->log + file->log_len;

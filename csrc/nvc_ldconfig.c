@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
@@ -294,16 +296,16 @@ static int build_arguments(const struct nvc_ldconfig *job, const char **argv, st
 	return 0;
 }
 
-/* The words of a failing ldconfig go to the pipe; everything else is closed on exec, also what the
+/* The words of a failing ldconfig go to the pipe, and there is nothing to read: an empty pipe,
+ * since /dev/null may be whatever the image says. Everything else is closed on exec, also what the
  * caller left open (close_range is from 5.9, its flag from 5.11: before, that stays open). */
 static int redirect(int words_fd, struct nvc_error *err)
 {
-	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int empty_fds[2];
 
 	(void)syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
-	if (null_fd < 0)
-		return fail(err, "open", "/dev/null");
-	if (dup2(null_fd, 0) < 0 || dup2(words_fd, 1) < 0 || dup2(words_fd, 2) < 0)
+	if (pipe2(empty_fds, O_CLOEXEC) < 0 || dup2(empty_fds[0], 0) < 0 || dup2(words_fd, 1) < 0 ||
+	    dup2(words_fd, 2) < 0)
 		return fail(err, "redirect", "output");
 	return 0;
 }
@@ -322,7 +324,7 @@ static int confine_and_exec(const struct nvc_ldconfig *job, int words_fd, struct
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (filter_calls(err) < 0)
 		return -1;
-	(void)syscall(SYS_execveat, job->program_fd, "", (char *const *)(uintptr_t)argv, envp,
+	(void)syscall(SYS_execveat, job->program.fd, "", (char *const *)(uintptr_t)argv, envp,
 	              AT_EMPTY_PATH);
 	return fail(err, "execute", "ldconfig");
 }
@@ -330,15 +332,31 @@ static int confine_and_exec(const struct nvc_ldconfig *job, int words_fd, struct
 /* --- running it (worker) ------------------------------------------------------------------------
  */
 
-/* Keep the last line of what it said. */
-static void last_words(int fd, char *out, size_t size)
+static long now_ms(void)
 {
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Keep the last line of what it said until its end. False if that does not come in time. */
+static bool last_words(int fd, int timeout_ms, char *out, size_t size)
+{
+	long deadline_ms = now_ms() + timeout_ms;
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 	char text[512];
 	size_t len = 0;
-	ssize_t got;
+	bool in_time = true;
 
-	while ((got = read(fd, text + len, sizeof text - 1 - len)) != 0) {
-		if (got < 0 && errno != EINTR)
+	for (;;) {
+		long left = deadline_ms - now_ms();
+		int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+		in_time = ready != 0;
+		if (!in_time)
+			break;
+		ssize_t got = ready < 0 ? -1 : read(fd, text + len, sizeof text - 1 - len);
+		if (got == 0 || (got < 0 && errno != EINTR))
 			break;
 		len += got > 0 ? (size_t)got : 0;
 		if (len == sizeof text - 1) { /* keep the end */
@@ -351,6 +369,7 @@ static void last_words(int fd, char *out, size_t size)
 	text[len] = '\0';
 	const char *line = strrchr(text, '\n');
 	nvc_copy(out, size, line == NULL ? text : line + 1);
+	return in_time;
 }
 
 static void append_number(char *text, size_t size, unsigned value)
@@ -412,10 +431,14 @@ int nvc_ldconfig_run(const struct nvc_ldconfig *job, struct nvc_error *err)
 	nvc_autofd int words_fd = pipe_fds[0];
 	if (pid < 0)
 		return fail(err, "process creation", "ldconfig");
-	last_words(words_fd, words, sizeof words);
+	bool in_time = last_words(words_fd, job->program.timeout_ms, words, sizeof words);
+	if (!in_time)
+		(void)kill(pid, SIGKILL);
 	while (waitpid(pid, &status, __WALL) < 0) {
 		if (errno != EINTR)
 			return fail(err, "process reaping", "ldconfig");
 	}
-	return judge(status, words, err);
+	return in_time ? judge(status, words, err)
+	               : nvc_fail(err, NVC_ELDCACHE, "run", NULL,
+	                          "process /sbin/ldconfig did not finish in time");
 }

@@ -15,8 +15,14 @@
  * /sbin/ldconfig.real (Debian's wrapper hides it there) or /sbin/ldconfig. Fork class: parent. */
 int nvc_ldconfig_load(const char *path, struct nvc_error *err);
 
+/* What is run, and for how long: the image can make it read a pipe that nobody writes to. */
+struct nvc_program {
+	int fd; /* -1: none */
+	int timeout_ms;
+};
+
 struct nvc_ldconfig {
-	int program_fd;
+	struct nvc_program program;
 	int root_fd; /* of the container, in the mount namespace we are in */
 	uid_t uid;   /* whom to run as */
 	gid_t gid;

@@ -15,6 +15,7 @@
 #include "nvc_steps.h"
 #include "nvc_undo.h"
 
+/* One line a warning, whatever the image called its files. */
 static void warn(struct nvc_ops *ops, const char *path, const char *what)
 {
 	size_t len = strlen(ops->warnings), room = NVC_OPS_WARNINGS_MAX - len;
@@ -22,6 +23,10 @@ static void warn(struct nvc_ops *ops, const char *path, const char *what)
 	if (strlen(path) + strlen(what) + 3 >= room)
 		return;
 	nvc_copy(ops->warnings + len, room, path);
+	for (char *at = ops->warnings + len; *at != '\0'; at++) {
+		if ((unsigned char)*at < 0x20 || *at == 0x7f)
+			*at = '?';
+	}
 	len += strlen(path);
 	nvc_copy(ops->warnings + len, NVC_OPS_WARNINGS_MAX - len, what);
 	len += strlen(what);
@@ -357,7 +362,7 @@ static int do_operation(struct nvc_ops *ops, struct nvc_task *task, struct nvc_e
 		return do_symlink(ops, task, err);
 	case NVC_OP_LOADER_CACHE:
 		return nvc_cache_update(&ops->root, ops->journal, ops->plan, task->op, task->index,
-		                        ops->program_fd, err);
+		                        ops->program, err);
 	default:
 		return nvc_fail(err, NVC_EINTERNAL, "apply", NULL, "unknown operation");
 	}

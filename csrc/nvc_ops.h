@@ -12,6 +12,7 @@
 #include "nvc_error.h"
 #include "nvc_group.h"
 #include "nvc_journal.h"
+#include "nvc_ldconfig.h"
 #include "nvc_mount.h"
 #include "nvc_path.h"
 #include "nvc_plan.h"
@@ -35,8 +36,8 @@ struct nvc_ops {
 	struct nvc_root root;
 	const struct nvc_cgroup *cgroup;
 	struct nvc_stop stop;
-	int program_fd; /* ldconfig, or -1 */
-	uid_t uid;      /* owner of what is made */
+	struct nvc_program program; /* ldconfig */
+	uid_t uid;                  /* owner of what is made */
 	gid_t gid;
 	uint32_t *current; /* the operation at work, in shared memory */
 	char *warnings;    /* NVC_OPS_WARNINGS_MAX bytes in shared memory; lines */

@@ -222,7 +222,7 @@ int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
 	}
 	/* Somebody rewrote the cache since; now that our files are gone, so do our entries. */
 	if (cache != NULL && first.code == NVC_OK) {
-		if (nvc_cache_rebuild(job->root, job->journal, job->program_fd, err) == 0) {
+		if (nvc_cache_rebuild(job->root, job->journal, job->program, err) == 0) {
 			nvc_journal_mark(cache, NVC_RECORD_UNDONE);
 		} else {
 			err->op_index = cache->op;

@@ -8,6 +8,7 @@
 #include "nvc_error.h"
 #include "nvc_group.h"
 #include "nvc_journal.h"
+#include "nvc_ldconfig.h"
 #include "nvc_path.h"
 
 /* Name that a replaced link is prepared under, in its own directory. */
@@ -18,7 +19,7 @@ struct nvc_undo {
 	const struct nvc_root *root;
 	const struct nvc_cgroup *cgroup;
 	const struct nvc_groups *groups;
-	int program_fd; /* ldconfig, or -1 */
+	struct nvc_program program; /* ldconfig */
 };
 
 /* Undo all records, newest first, in the mount namespace of the container. Goes on after a

@@ -8,7 +8,7 @@ import os
 from libnvc._core import ffi, lib
 
 from ..errors import NvcError, RollbackError
-from .check import encode_path, raise_error
+from .check import encode_path, printable, raise_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def apply_flat(
         lib.nvc_job_free(job)
     if result < 0:
         _fail(err, report)
-    return tuple(os.fsdecode(ffi.string(report.warnings)).splitlines())
+    lines = os.fsdecode(ffi.string(report.warnings)).split("\n")
+    return tuple(printable(line) for line in lines if line)
 
 
 def detach_journal(journal: JournalFile, *, ldconfig: str, timeout: float) -> None:

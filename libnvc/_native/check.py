@@ -75,7 +75,7 @@ def raise_error(err: Any, *, discovery: bool = False, path: str = "") -> NoRetur
     else:
         message = _message(msg, step, path, err.sys_errno)
     raise cls(
-        message,
+        printable(message),
         errno=err.sys_errno,
         path=path,
         step=step,
@@ -98,6 +98,18 @@ def encode_path(path: str) -> bytes:
         return os.fsencode(path)
     except UnicodeEncodeError as error:
         raise RequestError(f"invalid path: {path!r}: it cannot be encoded", path=path) from error
+
+
+def printable(message: str) -> str:
+    """Return a message as one line: links of an image choose what is in its paths.
+
+    Bytes that are no text stay, as they do in paths.
+    """
+    if message.isprintable():
+        return message
+    return "".join(
+        c if c.isprintable() or "\udc80" <= c <= "\udcff" else ascii(c)[1:-1] for c in message
+    )
 
 
 def _message(msg: str, step: str, path: str, errno: int) -> str:

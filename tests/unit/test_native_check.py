@@ -136,3 +136,12 @@ def test_encode_path_refuses(path: str, reason: str) -> None:
         encode_path(path)
     assert str(caught.value) == f"invalid path: {path!r}: {reason}"
     assert caught.value.path == path
+
+
+def test_message_is_one_line() -> None:
+    """What an image calls its files is no part of the log's format."""
+    err = make_error(lib.NVC_EMOUNT, step=b"open", path=b"/a\nb\x1b[2J\xff", msg=b"")
+    with pytest.raises(errors.MountError) as caught:
+        raise_error(err)
+    assert str(caught.value) == "open failed: /a\\nb\\x1b[2J\udcff"
+    assert caught.value.path == "/a\nb\x1b[2J\udcff"
