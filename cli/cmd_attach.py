@@ -34,6 +34,7 @@ def attach(
 
     if not device:
         raise typer.BadParameter("name the GPUs", param_hint="--device")
+    gpu_options.check_process(pid)
     target = libnvc.Target(pid=pid)
     found = gpu_options.discover(root)
     request = libnvc.Request(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from . import gpu_options
+
 
 def detach(
     pid: Annotated[int, typer.Option(min=1, help="A process of the container.")],
@@ -14,4 +16,5 @@ def detach(
     """Take the GPUs out of a container again: undo everything that was put into it."""
     import libnvc
 
+    gpu_options.check_process(pid)
     libnvc.detach(libnvc.Target(pid=pid))

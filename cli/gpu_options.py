@@ -36,3 +36,20 @@ def discover(root: str) -> Inventory:
 def named(**switches: bool) -> tuple[str, ...]:
     """Return the names of what is switched on."""
     return tuple(name for name, on in switches.items() if on)
+
+
+def check_process(pid: int) -> None:
+    """Refuse a process that does not exist, and an ordinary user.
+
+    Raises:
+        NvcError: it says what to do.
+    """
+    import libnvc
+
+    if not os.path.exists(f"/proc/{pid}"):
+        raise libnvc.ContainerError(
+            f"process {pid}: no such process: name a running one of the container; when a "
+            "container ends, what was attached to it is gone"
+        )
+    if os.geteuid() != 0:
+        raise libnvc.ContainerError("only root may change a container: run this with sudo")

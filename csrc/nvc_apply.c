@@ -2,6 +2,7 @@
 #include "nvc_apply.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -52,7 +53,7 @@ struct nvc_job {
 static int open_rootfs(const struct nvc_job *job, struct nvc_root *out, struct nvc_error *err)
 {
 	const char *rootfs = job->journal.file->rootfs;
-	struct nvc_root host = {job->container.root_fd, "/", job->kernel.openat2};
+	struct nvc_root host = {job->container.root_fd, "/", job->kernel.openat2, -1};
 	struct nvc_walk how = {.follow = false};
 	struct nvc_place place;
 
@@ -87,8 +88,12 @@ static bool is_journal_root(const struct nvc_job *job, int fd)
 static int find_rootfs(const struct nvc_job *job, struct nvc_root *out, struct nvc_error *err)
 {
 	out->openat2 = job->kernel.openat2;
-	out->fd = job->container.root_fd;
 	out->name = "/";
+	out->fd = job->container.root_fd;
+	if (is_journal_root(job, out->fd))
+		return 0;
+	/* The process may also have changed its root on its own; the namespace's stays. */
+	out->fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (is_journal_root(job, out->fd))
 		return 0;
 	if (open_rootfs(job, out, err) < 0)
@@ -99,14 +104,19 @@ static int find_rootfs(const struct nvc_job *job, struct nvc_root *out, struct n
 	                "no longer the directory that was changed");
 }
 
+static struct nvc_undo undo_job(struct nvc_job *job, const struct nvc_root *root)
+{
+	return (struct nvc_undo){.journal = &job->journal,
+	                         .root = root,
+	                         .cgroup = &job->cgroup,
+	                         .groups = &job->groups,
+	                         .program = {job->program_fd, job->timeout_ms / 2}};
+}
+
 /* Undo everything. A worker whose parent is gone also removes the journal, once it is empty. */
 static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 {
-	struct nvc_undo undo = {.journal = &job->journal,
-	                        .root = root,
-	                        .cgroup = &job->cgroup,
-	                        .groups = &job->groups,
-	                        .program = {job->program_fd, job->timeout_ms / 2}};
+	struct nvc_undo undo = undo_job(job, root);
 	int result = nvc_undo_all(&undo, &job->outcome->left);
 
 	if (result == 0) /* also what another worker, dead now, could not undo */
@@ -115,6 +125,23 @@ static int undo_in(struct nvc_job *job, const struct nvc_root *root)
 	if (result == 0 && job->file.dir_fd >= 0 && getppid() != job->parent)
 		(void)unlinkat(job->file.dir_fd, job->file.name, 0);
 	return result;
+}
+
+/* Enter the container, holding on to the host's view of our own descriptors. Returns that. */
+static int enter(struct nvc_job *job, int fds_fd, struct nvc_error *err)
+{
+	if (nvc_ns_enter(&job->container, err) < 0)
+		return -1;
+	if (nvc_groups_enter(&job->groups, fds_fd) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "open", "/proc/self/mountinfo");
+	return 0;
+}
+
+static int open_fds(struct nvc_error *err)
+{
+	int fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? nvc_fail_errno(err, NVC_ENAMESPACE, "open", "/proc/self/fd") : fd;
 }
 
 static bool has_kind(const struct nvc_plan *plan, uint32_t kind)
@@ -154,9 +181,11 @@ static int apply_all(struct nvc_job *job, struct nvc_ops *ops, struct nvc_error 
 	struct stat st;
 
 	ops->mounter = &mounter;
-	if (nvc_mounter_open(&job->kernel, &mounter, err) < 0 || nvc_ops_prepare(ops, err) < 0 ||
-	    nvc_ns_enter(&job->container, err) < 0 || check_way(job, &mounter, err) < 0 ||
-	    open_rootfs(job, &ops->root, err) < 0)
+	ops->root.fds_fd = open_fds(err);
+	if (ops->root.fds_fd < 0 ||
+	    nvc_mounter_open(&job->kernel, ops->root.fds_fd, &mounter, err) < 0 ||
+	    nvc_ops_prepare(ops, err) < 0 || enter(job, ops->root.fds_fd, err) < 0 ||
+	    check_way(job, &mounter, err) < 0 || open_rootfs(job, &ops->root, err) < 0)
 		return -1;
 	if (fstat(ops->root.fd, &st) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", ops->root.name);
@@ -192,11 +221,16 @@ static int apply_body(void *cookie)
 static int undo_body(void *cookie)
 {
 	struct nvc_job *job = cookie;
+	struct nvc_error *left = &job->outcome->left;
 	struct nvc_root root;
+	struct nvc_undo rules = undo_job(job, &root);
+	int fds_fd = open_fds(left);
 
-	if (nvc_ns_enter(&job->container, &job->outcome->left) < 0 ||
-	    find_rootfs(job, &root, &job->outcome->left) < 0)
+	/* First what needs nothing of the container, and matters most. */
+	(void)nvc_undo_rules(&rules, left);
+	if (fds_fd < 0 || enter(job, fds_fd, left) < 0 || find_rootfs(job, &root, left) < 0)
 		return -1;
+	root.fds_fd = fds_fd;
 	return undo_in(job, &root);
 }
 
@@ -299,7 +333,7 @@ static int open_container(struct nvc_job *job, int pid, struct nvc_error *err)
 {
 	if (nvc_ns_open(pid, &job->container, err) < 0)
 		return -1;
-	return nvc_groups_open(job->container.table_fd, &job->groups, err);
+	return nvc_groups_open(&job->groups, err);
 }
 
 static int open_tools(struct nvc_job *job, bool cgroup, const char *ldconfig, struct nvc_error *err)
@@ -327,6 +361,14 @@ static int make_journal(struct nvc_job *job, const struct nvc_target *target, st
 	return 0;
 }
 
+static bool is_host_root(const struct nvc_job *job)
+{
+	struct stat st;
+
+	return fstat(job->container.root_fd, &st) == 0 && st.st_dev == job->host_root.st_dev &&
+	       st.st_ino == job->host_root.st_ino;
+}
+
 static int prepare_apply(struct nvc_job *job, const struct nvc_target *target,
                          struct nvc_error *err)
 {
@@ -340,6 +382,10 @@ static int prepare_apply(struct nvc_job *job, const struct nvc_target *target,
 	    open_tools(job, has_kind(&job->plan, NVC_OP_DEVICE_ACCESS),
 	               cache ? target->ldconfig : NULL, err) < 0)
 		return -1;
+	if (target->rootfs[0] == '\0' && is_host_root(job))
+		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
+		                "the process's root is the host's: it is no container, or one that "
+		                "has not changed its root yet and whose rootfs must be named");
 	job->loose = calloc(job->plan.count + 1, sizeof *job->loose);
 	if (job->loose == NULL)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "allocate", "mounts");

@@ -9,6 +9,7 @@
 
 #include "nvc_cleanup.h"
 #include "nvc_ldconfig.h"
+#include "nvc_text.h"
 
 #define CACHE_DIR  "/etc"
 #define CACHE_NAME "ld.so.cache"
@@ -35,6 +36,7 @@ static int open_dir(const struct nvc_root *root, int *out, struct nvc_error *err
 	return 0;
 }
 
+/* Read up to `size` bytes. */
 static ssize_t read_all(int fd, uint8_t *buf, size_t size)
 {
 	size_t len = 0;
@@ -47,8 +49,22 @@ static ssize_t read_all(int fd, uint8_t *buf, size_t size)
 			return got < 0 ? -1 : (ssize_t)len;
 		len += (size_t)got;
 	}
-	errno = EFBIG;
-	return -1;
+	return (ssize_t)len;
+}
+
+/* Open a regular file for reading. Nothing else is opened: to open a device may be to use it. */
+static int open_regular(const struct nvc_root *root, int dir_fd, struct stat *st)
+{
+	char name[16], *end = name + sizeof name;
+	nvc_autofd int fd = openat(dir_fd, CACHE_NAME, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, st) < 0)
+		return -1;
+	if (!S_ISREG(st->st_mode)) {
+		errno = EINVAL;
+		return -1;
+	}
+	return openat(root->fds_fd, nvc_digits(end, (unsigned)fd, 10), O_RDONLY | O_CLOEXEC);
 }
 
 static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *journal,
@@ -56,21 +72,18 @@ static int save(const struct nvc_root *root, int dir_fd, struct nvc_journal *jou
 {
 	struct nvc_journal_file *file = journal->file;
 	struct stat st;
-	nvc_autofd int fd =
-	    openat(dir_fd, CACHE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	int saved = errno;
 
 	file->had_temporary = fstatat(dir_fd, UNFINISHED, &st, AT_SYMLINK_NOFOLLOW) == 0;
-	errno = saved;
+	nvc_autofd int fd = open_regular(root, dir_fd, &st);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : fail(root, "open", err);
-	if (fstat(fd, &st) < 0)
-		return fail(root, "stat", err);
-	if (!S_ISREG(st.st_mode)) {
-		errno = EINVAL;
+	if ((uint64_t)st.st_size > NVC_JOURNAL_CACHE_MAX) {
+		errno = EFBIG;
 		return fail(root, "read", err);
 	}
-	ssize_t len = read_all(fd, journal->cache, NVC_JOURNAL_CACHE_MAX);
+	if (nvc_journal_reserve_cache(journal, (size_t)st.st_size, err) < 0)
+		return -1;
+	ssize_t len = read_all(fd, journal->cache, (size_t)st.st_size);
 	if (len < 0)
 		return fail(root, "read", err);
 	file->cache_len = (uint64_t)len;

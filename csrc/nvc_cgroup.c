@@ -137,6 +137,17 @@ static int open_place(const struct hierarchy *at, const char *path, char *full, 
 	return nvc_steal_fd(&fd);
 }
 
+static int is_callers(const char *v2, bool *out, struct nvc_error *err)
+{
+	struct places own = {"", ""};
+	nvc_autofd int self_fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (self_fd < 0 || find_places(self_fd, &own, err) < 0)
+		return nvc_fail_errno(err, NVC_ECGROUP, "open", "/proc/self");
+	*out = strcmp(own.v2, v2) == 0;
+	return 0;
+}
+
 int nvc_cgroup_open(int proc_fd, struct nvc_cgroup *out, struct nvc_error *err)
 {
 	struct places places = {"", ""};
@@ -161,10 +172,10 @@ int nvc_cgroup_open(int proc_fd, struct nvc_cgroup *out, struct nvc_error *err)
 		    "no cgroup of the container that rules devices is mounted here "
 		    "(looked for cgroup2, and cgroup with devices): let the engine list "
 		    "the devices and use --no-cgroups");
-	/* A program on the root would rule the whole host. */
-	if (strcmp(places.v2, "/") == 0)
+	/* A program on the root would rule the whole host; only the root lacks this file. */
+	if (out->v2_fd >= 0 && faccessat(out->v2_fd, "cgroup.events", F_OK, 0) < 0)
 		nvc_close_fd(&out->v2_fd);
-	return 0;
+	return is_callers(places.v2, &out->is_own, err);
 }
 
 void nvc_cgroup_close(struct nvc_cgroup *cgroup)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "nvc_error.h"
@@ -19,6 +20,7 @@ struct nvc_device_rule {
  * version 2 confines nobody. */
 struct nvc_cgroup {
 	int v1_fd, v2_fd;
+	bool is_own;                               /* version 2: the caller is in the same one */
 	char v1_path[PATH_MAX], v2_path[PATH_MAX]; /* for messages */
 };
 

@@ -9,6 +9,7 @@
 
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
+#include "nvc_text.h"
 
 static char *put_text(char *at, const char *text)
 {
@@ -20,14 +21,9 @@ static char *put_text(char *at, const char *text)
 
 static char *put_number(char *at, unsigned value, unsigned base)
 {
-	char text[16], *digit = text + sizeof text - 1;
+	char text[16];
 
-	*digit = '\0';
-	do {
-		*--digit = (char)('0' + value % base);
-		value /= base;
-	} while (value != 0);
-	return put_text(at, digit);
+	return put_text(at, nvc_digits(text + sizeof text, value, base));
 }
 
 /* mount(2) from one descriptor (or none) to another. */

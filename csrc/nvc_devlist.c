@@ -8,6 +8,7 @@
 
 #include "nvc_cleanup.h"
 #include "nvc_plan.h"
+#include "nvc_text.h"
 
 static const char *read_number(const char *at, uint32_t *out, bool *any)
 {
@@ -85,14 +86,11 @@ int nvc_devlist_missing(const struct nvc_cgroup *cgroup, const struct nvc_device
 
 static char *put_number(char *at, uint32_t value)
 {
-	char text[12], *digit = text + sizeof text;
+	char text[16];
+	const char *digits = nvc_digits(text + sizeof text, value, 10);
+	size_t len = strlen(digits);
 
-	do {
-		*--digit = (char)('0' + value % 10);
-		value /= 10;
-	} while (value != 0);
-	size_t len = (size_t)(text + sizeof text - digit);
-	memcpy(at, digit, len);
+	memcpy(at, digits, len);
 	return at + len;
 }
 

@@ -58,13 +58,15 @@ static int fail(const struct nvc_cgroup *cgroup, const char *step, struct nvc_er
 	return -1;
 }
 
-static int query(const struct nvc_cgroup *cgroup, struct attached *out, struct nvc_error *err)
+static int query(const struct nvc_cgroup *cgroup, uint32_t flags, struct attached *out,
+                 struct nvc_error *err)
 {
 	union bpf_attr attr;
 
 	memset(&attr, 0, sizeof attr);
 	attr.query.target_fd = (uint32_t)cgroup->v2_fd;
 	attr.query.attach_type = BPF_CGROUP_DEVICE;
+	attr.query.query_flags = flags;
 	attr.query.prog_ids = (uintptr_t)out->ids;
 	attr.query.prog_cnt = PROGRAMS_MAX;
 	if (nvc_bpf(BPF_PROG_QUERY, &attr) < 0)
@@ -304,7 +306,7 @@ int nvc_devprog_attached(const struct nvc_cgroup *cgroup, bool *out, struct nvc_
 {
 	struct attached attached;
 
-	if (query(cgroup, &attached, err) < 0)
+	if (query(cgroup, 0, &attached, err) < 0)
 		return -1;
 	*out = attached.count > 0;
 	return 0;
@@ -320,10 +322,16 @@ int nvc_devprog_new_tag(uint32_t *out, struct nvc_error *err)
 static int attach_first(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
                         uint32_t tag, struct nvc_error *err)
 {
+	struct attached above;
 	autocode *code = map_code(err);
 
-	if (code == NULL)
+	if (code == NULL || query(cgroup, BPF_F_QUERY_EFFECTIVE, &above, err) < 0)
 		return -1;
+	if (above.count > 0)
+		return nvc_fail(err, NVC_ECGROUP, "device program attachment", cgroup->v2_path,
+		                "the device program that confines the container is that of a "
+		                "cgroup above: name a process that is directly in the container's "
+		                "cgroup, or let the engine list the devices and use --no-cgroups");
 	nvc_copy(code->name, sizeof code->name, OWN_NAME);
 	write_block(code->insns, rule, tag);
 	write_tail(code->insns + BLOCK_LEN, rule->major);
@@ -374,7 +382,7 @@ static int change_all(const struct nvc_cgroup *cgroup, const struct nvc_device_r
 {
 	struct attached attached;
 
-	if (query(cgroup, &attached, err) < 0)
+	if (query(cgroup, 0, &attached, err) < 0)
 		return -1;
 	if (attached.count == 0 && rule != NULL)
 		return attach_first(cgroup, rule, tag, err);

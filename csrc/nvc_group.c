@@ -12,16 +12,22 @@
 
 #define DEPTH_MAX 4096
 
-int nvc_groups_open(int table_fd, struct nvc_groups *out, struct nvc_error *err)
+int nvc_groups_open(struct nvc_groups *out, struct nvc_error *err)
 {
-	out->table_fd = table_fd;
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, out->keep_fds) < 0)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "open", "socket");
 	return 0;
 }
 
+int nvc_groups_enter(struct nvc_groups *groups, int fds_fd)
+{
+	groups->table_fd = openat(fds_fd, "../mountinfo", O_RDONLY | O_CLOEXEC);
+	return groups->table_fd < 0 ? -1 : 0;
+}
+
 void nvc_groups_close(struct nvc_groups *groups)
 {
+	nvc_close_fd(&groups->table_fd);
 	nvc_close_fd(&groups->keep_fds[0]);
 	nvc_close_fd(&groups->keep_fds[1]);
 }
@@ -94,11 +100,25 @@ int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out)
 		return 0;
 	if (scan_table(groups->table_fd, &scan) < 0)
 		return -1;
+	if (!scan.found) {
+		errno = ESTALE;
+		return -1;
+	}
 	*out = scan.shared;
 	if (groups->known_count < NVC_GROUPS_KNOWN) {
 		groups->known[groups->known_count].mnt_id = mnt_id;
 		groups->known[groups->known_count++].shared = scan.shared;
 	}
+	return 0;
+}
+
+int nvc_groups_has(const struct nvc_groups *groups, uint64_t mnt_id, bool *out)
+{
+	struct scan scan = {.wanted = mnt_id};
+
+	if (scan_table(groups->table_fd, &scan) < 0)
+		return -1;
+	*out = scan.found;
 	return 0;
 }
 

@@ -14,7 +14,7 @@
 #define NVC_GROUPS_KNOWN 16
 
 struct nvc_groups {
-	int table_fd;    /* mountinfo of the container's mount namespace */
+	int table_fd;    /* our own mountinfo, once we are in the container's mount namespace */
 	int keep_fds[2]; /* socket for the clones */
 	struct {
 		uint64_t mnt_id;
@@ -25,12 +25,19 @@ struct nvc_groups {
 
 #define nvc_groups_init {.table_fd = -1, .keep_fds = {-1, -1}}
 
-/* `table_fd` stays the caller's. */
-int nvc_groups_open(int table_fd, struct nvc_groups *out, struct nvc_error *err);
+int nvc_groups_open(struct nvc_groups *out, struct nvc_error *err);
 void nvc_groups_close(struct nvc_groups *groups);
 
-/* Whether a mount has peers that would see what is attached below it. The rest return -1, errno. */
+/* In the worker, when it has entered the namespace: read its mount table, by the directory of its
+ * descriptors in the host's procfs. That of the container's process would leave out what is not
+ * below the process's root. This and the rest return -1 with errno. */
+int nvc_groups_enter(struct nvc_groups *groups, int fds_fd);
+
+/* Whether a mount has peers that would see what is attached below it. ESTALE: no such mount. */
 int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out);
+
+/* Whether a mount is still somewhere in the namespace. */
+int nvc_groups_has(const struct nvc_groups *groups, uint64_t mnt_id, bool *out);
 
 /* Climb from what `fd` stands on, in a directory `dir_fd` of the same mount or the mount's own
  * root, to the root of its mount. Returns an O_PATH fd. */

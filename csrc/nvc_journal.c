@@ -2,6 +2,7 @@
 #include "nvc_journal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #define SCHEMA   2u
 #define HEAD_LEN ((size_t)8192)
 #define LOG_MAX  ((size_t)2 << 20)
+#define RESERVE  ((size_t)32 << 10)
 #define WHOLE    (HEAD_LEN + LOG_MAX + NVC_JOURNAL_CACHE_MAX)
 
 _Static_assert(sizeof(struct nvc_journal_file) <= HEAD_LEN, "the header has its own pages");
@@ -22,10 +24,25 @@ static int map(int fd, struct nvc_journal *out, struct nvc_error *err)
 	if (base == MAP_FAILED)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "map", "journal");
 	out->base = base;
+	out->fd = fd;
+	out->reserved = 0;
 	out->file = base;
 	out->log = (uint8_t *)base + HEAD_LEN;
 	out->cache = (uint8_t *)base + HEAD_LEN + LOG_MAX;
 	return 0;
+}
+
+/* A page of the map that no memory is left for kills whoever touches it. */
+static int reserve(int fd, size_t offset, size_t len, struct nvc_error *err)
+{
+	if (fallocate(fd, 0, (off_t)offset, (off_t)len) == 0 || errno == EOPNOTSUPP)
+		return 0;
+	return nvc_fail_errno(err, NVC_EINTERNAL, "size", "journal in /run/libnvc");
+}
+
+int nvc_journal_reserve_cache(const struct nvc_journal *journal, size_t len, struct nvc_error *err)
+{
+	return len == 0 ? 0 : reserve(journal->fd, HEAD_LEN + LOG_MAX, len, err);
 }
 
 int nvc_journal_create(int fd, struct nvc_journal *out, struct nvc_error *err)
@@ -33,7 +50,7 @@ int nvc_journal_create(int fd, struct nvc_journal *out, struct nvc_error *err)
 	/* Sparse: only the pages that are written take memory. */
 	if (ftruncate(fd, (off_t)WHOLE) < 0)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "size", "journal");
-	if (map(fd, out, err) < 0)
+	if (reserve(fd, 0, HEAD_LEN, err) < 0 || map(fd, out, err) < 0)
 		return -1;
 	memcpy(out->file->magic, MAGIC, sizeof out->file->magic);
 	out->file->schema = SCHEMA;
@@ -89,6 +106,13 @@ struct nvc_record *nvc_journal_begin(struct nvc_journal *journal, const struct n
 		 */
 		(void)nvc_fail(err, NVC_EMOUNT, "record", entry->path, "the journal is full");
 		return NULL;
+	}
+	if (file->log_len + size > journal->reserved) {
+		size_t more = file->log_len + size + RESERVE;
+		more = more > LOG_MAX ? LOG_MAX : more;
+		if (reserve(journal->fd, HEAD_LEN, more, err) < 0)
+			return NULL;
+		journal->reserved = more;
 	}
 	uint8_t *at = journal->log + file->log_len;
 	struct nvc_record *record = (struct nvc_record *)(void *)at;

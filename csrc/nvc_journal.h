@@ -68,6 +68,8 @@ struct nvc_journal {
 	uint8_t *log;
 	uint8_t *cache; /* room for NVC_JOURNAL_CACHE_MAX bytes */
 	void *base;
+	int fd;          /* the caller's */
+	size_t reserved; /* bytes of the log that surely have memory */
 };
 
 #define NVC_JOURNAL_CACHE_MAX (8u << 20)
@@ -79,6 +81,9 @@ int nvc_journal_create(int fd, struct nvc_journal *out, struct nvc_error *err);
 int nvc_journal_open(int fd, struct nvc_journal *out, struct nvc_error *err);
 
 void nvc_journal_close(struct nvc_journal *journal);
+
+/* Make sure that there is memory for the cache: to run out of it while writing is death. */
+int nvc_journal_reserve_cache(const struct nvc_journal *journal, size_t len, struct nvc_error *err);
 
 struct nvc_entry {
 	enum nvc_step step;

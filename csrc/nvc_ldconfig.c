@@ -22,6 +22,7 @@
 
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
+#include "nvc_text.h"
 
 #define MAX_DIRECTORIES 16
 #define CONFINED_FAILED 125 /* exit status of a child that never became ldconfig; err says why */
@@ -105,6 +106,9 @@ static int change_root(struct nvc_error *err)
 		return chroot(".") < 0 || chdir("/") < 0 ? fail(err, "chroot", "root") : 0;
 	if (tree_fd < 0 || nvc_move_mount(tree_fd, root_fd) < 0)
 		return fail(err, "mount operation", "root");
+	/* No device of the image opens for it; where this call is missing, they do. */
+	if (nvc_nodev_tree(tree_fd) < 0 && errno != ENOSYS)
+		return fail(err, "mount attributes", "root");
 	if (fchdir(tree_fd) < 0)
 		return fail(err, "chdir", "root");
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
@@ -374,15 +378,10 @@ static bool last_words(int fd, int timeout_ms, char *out, size_t size)
 
 static void append_number(char *text, size_t size, unsigned value)
 {
-	char digits[12], *at = digits + sizeof digits - 1;
+	char digits[16];
 	size_t len = strlen(text);
 
-	*at = '\0';
-	do {
-		*--at = (char)('0' + value % 10);
-		value /= 10;
-	} while (value != 0);
-	nvc_copy(text + len, size - len, at);
+	nvc_copy(text + len, size - len, nvc_digits(digits + sizeof digits, value, 10));
 }
 
 static int judge(int status, const char *words, struct nvc_error *err)

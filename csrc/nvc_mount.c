@@ -10,17 +10,13 @@
 #include "nvc_classic.h"
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
+#include "nvc_text.h"
 
-int nvc_mounter_open(const struct nvc_kernel *kernel, struct nvc_mounter *out,
+int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mounter *out,
                      struct nvc_error *err)
 {
 	out->way = nvc_kernel_mount_way(kernel);
-	out->fds_fd = -1;
-	if (out->way == NVC_MOUNTS_NEW)
-		return 0;
-	out->fds_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (out->fds_fd < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "open", "/proc/self/fd");
+	out->fds_fd = fds_fd;
 	return out->way == NVC_MOUNTS_STAGED ? nvc_classic_hide(err) : 0;
 }
 
@@ -125,26 +121,17 @@ int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *pla
 	return 0;
 }
 
-/* Decimal or octal digits without stdio. */
-static const char *digits(char *end, unsigned value, unsigned base)
-{
-	*--end = '\0';
-	do {
-		*--end = (char)('0' + value % base);
-		value /= base;
-	} while (value != 0);
-	return end;
-}
-
 static bool configure(int fs_fd, const struct nvc_loose_mount *mount)
 {
 	char text[16], *end = text + sizeof text;
 
 	return nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "source", "tmpfs") == 0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "mode",
-	                    digits(end, mount->tmpfs_mode, 8)) == 0 &&
-	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "uid", digits(end, mount->uid, 10)) == 0 &&
-	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "gid", digits(end, mount->gid, 10)) == 0 &&
+	                    nvc_digits(end, mount->tmpfs_mode, 8)) == 0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "uid", nvc_digits(end, mount->uid, 10)) ==
+	           0 &&
+	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_STRING, "gid", nvc_digits(end, mount->gid, 10)) ==
+	           0 &&
 	       nvc_fsconfig(fs_fd, NVC_FSCONFIG_CREATE, NULL, NULL) == 0;
 }
 

@@ -45,7 +45,7 @@ struct nvc_mount_point {
 };
 
 /* Get ready in the worker, before it leaves the host's mount namespace. */
-int nvc_mounter_open(const struct nvc_kernel *kernel, struct nvc_mounter *out,
+int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mounter *out,
                      struct nvc_error *err);
 
 /* Take the source of a BIND_MOUNT or DEVICE_NODE operation, seen from the host. No link is followed

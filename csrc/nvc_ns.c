@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "nvc_cleanup.h"
@@ -91,9 +94,8 @@ int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", name);
 	nvc_autofd int mnt_fd = openat(proc_fd, "ns/mnt", O_RDONLY | O_CLOEXEC);
 	nvc_autofd int root_fd = openat(proc_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	nvc_autofd int table_fd = openat(proc_fd, "mountinfo", O_RDONLY | O_CLOEXEC);
-	if (mnt_fd < 0 || root_fd < 0 || table_fd < 0 ||
-	    read_start_time(proc_fd, &out->start_time) < 0 || find_owner(proc_fd, out) < 0)
+	if (mnt_fd < 0 || root_fd < 0 || read_start_time(proc_fd, &out->start_time) < 0 ||
+	    find_owner(proc_fd, out) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "open", name);
 	if (is_own_namespace(proc_fd, "ns/mnt"))
 		return nvc_fail(err, NVC_ENAMESPACE, "check", name,
@@ -102,7 +104,6 @@ int nvc_ns_open(int pid, struct nvc_container *out, struct nvc_error *err)
 	out->proc_fd = nvc_steal_fd(&proc_fd);
 	out->mnt_fd = nvc_steal_fd(&mnt_fd);
 	out->root_fd = nvc_steal_fd(&root_fd);
-	out->table_fd = nvc_steal_fd(&table_fd);
 	return 0;
 }
 
@@ -111,7 +112,23 @@ void nvc_ns_close(struct nvc_container *container)
 	nvc_close_fd(&container->proc_fd);
 	nvc_close_fd(&container->mnt_fd);
 	nvc_close_fd(&container->root_fd);
-	nvc_close_fd(&container->table_fd);
+}
+
+/* Make files as somebody else, not for somebody else: a name that was just made may be another's
+ * by the time it is given away. */
+static int become_owner(const struct nvc_container *container)
+{
+	if (container->uid == 0 && container->gid == 0)
+		return 0;
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) < 0)
+		return -1;
+	(void)setfsgid(container->gid);
+	(void)setfsuid(container->uid);
+	if ((uid_t)setfsuid((uid_t)-1) == container->uid &&
+	    (gid_t)setfsgid((gid_t)-1) == container->gid)
+		return 0;
+	errno = EPERM;
+	return -1;
 }
 
 int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err)
@@ -119,5 +136,8 @@ int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err)
 	if (setns(container->mnt_fd, CLONE_NEWNS) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "namespace association",
 		                      "mount namespace of the container");
+	if (become_owner(container) < 0)
+		return nvc_fail_errno(err, NVC_ENAMESPACE, "privilege change",
+		                      "owner of the container");
 	return 0;
 }

@@ -184,8 +184,6 @@ static int do_write_file(struct nvc_ops *ops, struct nvc_task *task, struct nvc_
 			return nvc_step_fail(ops, "write", task->path, err);
 		at += (uint32_t)put;
 	}
-	if (nvc_step_give_file(ops, fd) < 0)
-		return nvc_step_fail(ops, "file creation", task->path, err);
 	return 0;
 }
 
@@ -214,7 +212,6 @@ static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc
 	record->major = op->major;
 	record->minor = op->minor;
 	if (mknodat(ops->dir.fd, task->name, S_IFCHR | op->mode, number) < 0 ||
-	    nvc_step_give(ops, ops->dir.fd, task->name) < 0 ||
 	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
@@ -246,8 +243,9 @@ static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 
 	if (nvc_devprog_attached(ops->cgroup, &attached, err) < 0)
 		return -1;
-	/* Version 1 confines the container, and version 2 does not: leave it so. */
-	if (!attached && ops->cgroup->v1_fd >= 0)
+	/* Where version 1 confines the container and version 2 does not, it stays so; and where the
+	 * cgroup is not the container's own, a program would confine us, too. */
+	if (!attached && (ops->cgroup->v1_fd >= 0 || ops->cgroup->is_own))
 		return 0;
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVPROG, "/", NULL, NULL, err);
 	if (record == NULL || nvc_devprog_new_tag(&record->tag, err) < 0 ||
@@ -284,7 +282,6 @@ static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *
 	if (record == NULL)
 		return -1;
 	if (symlinkat(target, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
-	    nvc_step_give(ops, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
 	    renameat(ops->dir.fd, NVC_TEMPORARY_LINK, ops->dir.fd, task->name) < 0)
 		return nvc_step_fail(ops, "file creation", task->path, err);
 	nvc_journal_mark(record, NVC_RECORD_DONE);
@@ -318,7 +315,6 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 	if (record == NULL)
 		return -1;
 	if (symlinkat(target, ops->dir.fd, task->name) < 0 ||
-	    nvc_step_give(ops, ops->dir.fd, task->name) < 0 ||
 	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
 	return 0;

@@ -284,7 +284,7 @@ int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_s
 
 	if (root_fd < 0)
 		return nvc_fail_errno(err, NVC_EPATH, "open", name);
-	struct nvc_root in = {.fd = root_fd, .name = name, .openat2 = true};
+	struct nvc_root in = {.fd = root_fd, .name = name, .openat2 = true, .fds_fd = -1};
 	if (nvc_path_walk(&in, path, &how, &place, err) < 0)
 		return -1;
 	*found = place.fd >= 0;

@@ -20,6 +20,7 @@ struct nvc_root {
 	int fd;           /* O_PATH directory */
 	const char *name; /* for messages */
 	bool openat2;     /* use it */
+	int fds_fd;       /* our own /proc/self/fd, from the host's procfs; or -1 */
 };
 
 /* A place in a root: filled by nvc_path_walk. */

@@ -15,20 +15,6 @@ int nvc_step_fail(const struct nvc_ops *ops, const char *step, const char *path,
 	return nvc_fail_errno_at(err, NVC_EMOUNT, step, ops->root.name, path);
 }
 
-int nvc_step_give(const struct nvc_ops *ops, int dir_fd, const char *name)
-{
-	if (ops->uid == 0 && ops->gid == 0)
-		return 0;
-	return fchownat(dir_fd, name, ops->uid, ops->gid, AT_SYMLINK_NOFOLLOW);
-}
-
-int nvc_step_give_file(const struct nvc_ops *ops, int fd)
-{
-	if (ops->uid == 0 && ops->gid == 0)
-		return 0;
-	return fchown(fd, ops->uid, ops->gid);
-}
-
 int nvc_step_complete(struct nvc_record *record, int dir_fd, const char *name)
 {
 	struct stat st;
@@ -65,8 +51,7 @@ int nvc_step_mkdir(struct nvc_ops *ops, int dir_fd, const char *name, const char
 
 	if (record == NULL)
 		return -1;
-	if (mkdirat(dir_fd, name, mode) < 0 || nvc_step_give(ops, dir_fd, name) < 0 ||
-	    nvc_step_complete(record, dir_fd, name) < 0)
+	if (mkdirat(dir_fd, name, mode) < 0 || nvc_step_complete(record, dir_fd, name) < 0)
 		return nvc_step_failed(ops, record, path, err);
 	return 0;
 }
@@ -123,8 +108,7 @@ static int make_file(struct nvc_ops *ops, const struct nvc_task *task, mode_t mo
 	if (record == NULL)
 		return -1;
 	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, mode);
-	if (fd < 0 || nvc_step_give_file(ops, fd) < 0 ||
-	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+	if (fd < 0 || nvc_step_complete(record, ops->dir.fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
 }

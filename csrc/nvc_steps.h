@@ -37,9 +37,6 @@ int nvc_step_complete(struct nvc_record *record, int dir_fd, const char *name);
 int nvc_step_failed(const struct nvc_ops *ops, struct nvc_record *record, const char *path,
                     struct nvc_error *err);
 
-int nvc_step_give(const struct nvc_ops *ops, int dir_fd, const char *name);
-int nvc_step_give_file(const struct nvc_ops *ops, int fd);
-
 int nvc_step_mkdir(struct nvc_ops *ops, int dir_fd, const char *name, const char *path, mode_t mode,
                    struct nvc_error *err);
 

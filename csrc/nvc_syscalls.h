@@ -87,6 +87,15 @@ static inline int nvc_mount_setattr(int mount_fd, const struct nvc_mount_attr *a
 	return (int)syscall(SYS_mount_setattr, mount_fd, "", AT_EMPTY_PATH, attr, sizeof *attr);
 }
 
+/* Let no device below a mount be opened through it. */
+static inline int nvc_nodev_tree(int mount_fd)
+{
+	struct nvc_mount_attr attr = {.attr_set = NVC_ATTR_NODEV};
+
+	return (int)syscall(SYS_mount_setattr, mount_fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
+	                    sizeof attr);
+}
+
 static inline int nvc_fsopen(const char *fs_type)
 {
 	return (int)syscall(SYS_fsopen, fs_type, NVC_FSOPEN_CLOEXEC);

@@ -81,10 +81,38 @@ static int remove_at(const struct spot *spot, int flags)
 	return errno == ENOTEMPTY || errno == EEXIST || errno == EBUSY ? NOT_OURS : -1;
 }
 
-static int undo_mount(const struct nvc_record *record, const struct spot *spot)
+/* Unmounting below a shared mount would unmount in the same place of all its peers. */
+static int remove_mount(const struct nvc_undo *job, const struct spot *spot, const char *path)
 {
+	struct nvc_entry entry = {.step = NVC_STEP_LEAVE, .op = -1, .path = path};
+	struct nvc_mount_id below;
+	struct nvc_error err;
+	bool shared;
+
+	if (nvc_mount_identify(spot->dir_fd, "", &below) < 0 ||
+	    nvc_groups_is_shared(job->groups, below.mnt_id, &shared) < 0)
+		return -1;
+	if (!shared)
+		return nvc_mount_remove(spot->dir_fd, spot->name);
+	nvc_autofd int root_fd = nvc_groups_climb(spot->dir_fd, spot->dir_fd);
+	struct nvc_record *record = nvc_journal_begin(job->journal, &entry, &err);
+	if (root_fd < 0 || record == NULL)
+		return -1;
+	record->made = below;
+	if (nvc_groups_leave(job->groups, root_fd) < 0 ||
+	    nvc_mount_remove(spot->dir_fd, spot->name) < 0 ||
+	    nvc_groups_return(job->groups, root_fd, below.mnt_id) < 0)
+		return -1;
+	nvc_journal_mark(record, NVC_RECORD_UNDONE);
+	return 0;
+}
+
+static int undo_mount(const struct nvc_undo *job, const struct nvc_record *record,
+                      const struct spot *spot)
+{
+	const char *path = (const char *)record + offsetof(struct nvc_record, text);
 	struct nvc_mount_id top;
-	bool ours;
+	bool ours, elsewhere = false;
 
 	if (nvc_mount_identify(spot->dir_fd, spot->name, &top) < 0)
 		return errno == ENOENT ? NOT_OURS : -1;
@@ -93,7 +121,14 @@ static int undo_mount(const struct nvc_record *record, const struct spot *spot)
 		ours = nvc_mount_is_same(&top, &record->made);
 	else
 		ours = record->was.ino != 0 && !nvc_mount_is_same(&top, &record->was);
-	return ours ? nvc_mount_remove(spot->dir_fd, spot->name) : NOT_OURS;
+	if (ours)
+		return remove_mount(job, spot, path);
+	/* Covered by somebody, or moved with the directory that it is in: then it is not gone. */
+	if (record->made.mnt_id != 0 &&
+	    nvc_groups_has(job->groups, record->made.mnt_id, &elsewhere) < 0)
+		return -1;
+	errno = EBUSY;
+	return elsewhere ? -1 : NOT_OURS;
 }
 
 /* The mount that the spot's directory is in, or the spot itself is the root of, goes back. */
@@ -166,7 +201,7 @@ static int undo_at(const struct nvc_undo *job, const struct nvc_record *record,
 	case NVC_STEP_RELINK:
 		return undo_relink(spot, new_text, old_text);
 	case NVC_STEP_MOUNT:
-		return undo_mount(record, spot);
+		return undo_mount(job, record, spot);
 	case NVC_STEP_LEAVE:
 		return undo_leave(job, record, spot);
 	default:
@@ -196,6 +231,23 @@ static int undo_record(const struct nvc_undo *job, struct nvc_record *record, st
 		(void)nvc_fail_errno_at(err, NVC_EMOUNT, "undo", job->root->name,
 		                        (const char *)record + offsetof(struct nvc_record, text));
 	return result;
+}
+
+int nvc_undo_rules(const struct nvc_undo *job, struct nvc_error *err)
+{
+	int worst = 0;
+
+	for (struct nvc_record *record = NULL;
+	     (record = nvc_journal_before(job->journal, record)) != NULL;) {
+		if (record->state == NVC_RECORD_UNDONE ||
+		    (record->step != NVC_STEP_DEVLIST && record->step != NVC_STEP_DEVPROG))
+			continue;
+		if (undo_record(job, record, err) < 0)
+			worst = -1;
+		else
+			nvc_journal_mark(record, NVC_RECORD_UNDONE);
+	}
+	return worst;
 }
 
 int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)

@@ -18,10 +18,13 @@ struct nvc_undo {
 	struct nvc_journal *journal;
 	const struct nvc_root *root;
 	const struct nvc_cgroup *cgroup;
-	const struct nvc_groups *groups;
+	struct nvc_groups *groups;
 	struct nvc_program program; /* ldconfig */
 };
 
 /* Undo all records, newest first, in the mount namespace of the container. Goes on after a
  * failure; then returns -1 with `err` set to the first. `err` must lie in shared memory. */
 int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err);
+
+/* Undo the device rules alone: they need no path of the container, and matter most. */
+int nvc_undo_rules(const struct nvc_undo *job, struct nvc_error *err);

@@ -14,6 +14,7 @@
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
 
+#define LOOK_MS 50   /* how often to look at a worker that the pipe says nothing of */
 #define REAP_MS 2000 /* how long a killed child may take to go */
 
 static long now_ms(void)
@@ -73,17 +74,28 @@ void nvc_worker_hurry(struct nvc_worker *worker, int timeout_ms)
 		worker->deadline_ms = deadline_ms;
 }
 
-/* 1: gone; 0: not in time; -1: interrupted. */
-static int wait_gone(int fd, long deadline_ms, bool interruptible)
+static bool has_exited(pid_t pid)
 {
-	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	siginfo_t info = {.si_pid = 0};
+
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG | __WALL) == 0 &&
+	       info.si_pid == pid;
+}
+
+/* 1: gone; 0: not in time; -1: interrupted. A process that somebody else forked at the same moment
+ * may hold the other end of the pipe, too: so look at the worker itself from time to time. */
+static int wait_gone(const struct nvc_worker *worker, long deadline_ms, bool interruptible)
+{
+	struct pollfd poll_fd = {.fd = worker->alive_fd, .events = POLLIN};
 
 	for (;;) {
 		long left = deadline_ms - now_ms();
-		int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
-		if (ready >= 0)
-			return ready > 0;
-		if (errno == EINTR && interruptible)
+		int ready = poll(&poll_fd, 1, left > LOOK_MS ? LOOK_MS : left > 0 ? (int)left : 0);
+		if (ready > 0 || (ready == 0 && has_exited(worker->pid)))
+			return 1;
+		if (ready == 0 && left <= LOOK_MS)
+			return 0;
+		if (ready < 0 && errno == EINTR && interruptible)
 			return -1;
 	}
 }
@@ -105,7 +117,7 @@ static enum nvc_wait reap(struct nvc_worker *worker)
 
 enum nvc_wait nvc_worker_wait(struct nvc_worker *worker, bool interruptible)
 {
-	int gone = wait_gone(worker->alive_fd, worker->deadline_ms, interruptible);
+	int gone = wait_gone(worker, worker->deadline_ms, interruptible);
 
 	if (gone < 0)
 		return NVC_WAIT_INTERRUPTED;
@@ -113,7 +125,7 @@ enum nvc_wait nvc_worker_wait(struct nvc_worker *worker, bool interruptible)
 		return reap(worker);
 	(void)kill(worker->pid, SIGKILL);
 	/* A child in an uninterruptible call stays; so do not wait for ever. */
-	if (wait_gone(worker->alive_fd, now_ms() + REAP_MS, false) <= 0) {
+	if (wait_gone(worker, now_ms() + REAP_MS, false) <= 0) {
 		nvc_close_fd(&worker->alive_fd);
 		return NVC_WAIT_STUCK;
 	}

@@ -43,38 +43,39 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         UnsupportedKernelError: the kernel lacks a call.
     """
     encoded = flat.encode(plan)
-    file = journal.create(target.pid)
-    left = True
-    try:
-        warnings = apply_flat(
-            encoded,
-            pid=target.pid,
-            rootfs=target.rootfs,
-            ldconfig=ldconfig,
-            timeout=timeout,
-            journal=file,
-        )
-    except NvcError as error:
-        # What is left needs the journal, for another try at detaching.
-        left = isinstance(error, RollbackError)
-        if error.operation is not None:
-            error.origin = plan.operations[error.operation].origin
-        raise
-    except BaseException:
-        # A signal handler raised, perhaps when everything was done already.
-        if os.fstat(file.fd).st_size > 0:
-            detach_journal(file, ldconfig=ldconfig, timeout=timeout)
-        left = False
-        raise
-    finally:
-        if not left:
-            journal.remove(file)
-        if file.name or not left:
-            file.close()
+    with journal.Journals(target.pid, timeout) as journals:
+        file = journals.create()
+        left = True
+        try:
+            warnings = apply_flat(
+                encoded,
+                pid=target.pid,
+                rootfs=target.rootfs,
+                ldconfig=ldconfig,
+                timeout=timeout,
+                journal=file,
+            )
+        except NvcError as error:
+            # What is left needs the journal, for another try at detaching.
+            left = isinstance(error, RollbackError)
+            if error.operation is not None:
+                error.origin = plan.operations[error.operation].origin
+            raise
+        except BaseException:
+            # A signal handler raised, perhaps when everything was done already.
+            if os.fstat(file.fd).st_size > 0:
+                detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+            left = False
+            raise
+        finally:
+            if not left:
+                journals.remove(file.name)
+            if file.name or not left:
+                file.close()
     return Applied(
         target=target,
         warnings=plan.warnings + warnings,
-        journal=journal.path(file),
+        journal=journal.path(file.name),
         journal_fd=-1 if file.name else file.fd,
         journal_inode=0 if file.name else os.fstat(file.fd).st_ino,
     )
@@ -96,28 +97,34 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
             something that was applied later is still there.
         RollbackError: something could not be removed; the journal is kept for another try.
     """
-    if isinstance(what, Applied):
-        if not what.journal:
-            _detach_fd(what, ldconfig, timeout)
-            return
-        _refuse_if_older(what)
-        paths = [what.journal]
-    else:
-        paths = journal.find(what.pid)
-        if not paths:
-            raise ContainerError(f"process {what.pid}: nothing was applied to its container")
-    for path in paths:
-        _detach_path(path, ldconfig, timeout)
+    if isinstance(what, Applied) and not what.journal:
+        _detach_fd(what, ldconfig, timeout)
+        return
+    pid = what.target.pid if isinstance(what, Applied) else what.pid
+    with journal.Journals(pid, timeout) as journals:
+        if isinstance(what, Applied):
+            names = [what.journal.rpartition("/")[2]]
+            _refuse_if_older(pid, names[0], journals.names())
+        else:
+            names = journals.names()
+            if not names:
+                raise ContainerError(f"process {pid}: nothing was applied to its container")
+        for name in names:
+            file = journals.open(name)
+            try:
+                detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+            finally:
+                file.close()
+            journals.remove(name)
 
 
-def _refuse_if_older(applied: Applied) -> None:
-    newest = journal.find(applied.target.pid)[:1]
-    if applied.journal in newest or not os.path.lexists(applied.journal):
+def _refuse_if_older(pid: int, name: str, names: list[str]) -> None:
+    if name not in names[1:]:
         return
     raise ContainerError(
-        f"process {applied.target.pid}: something else was applied to its container later: "
-        f"detach that first, or detach everything ({newest[0]} is newer than {applied.journal})",
-        path=applied.journal,
+        f"process {pid}: something else was applied to its container later: detach that first, or "
+        f"detach everything ({journal.path(names[0])} is newer than {journal.path(name)})",
+        path=journal.path(name),
     )
 
 
@@ -132,12 +139,3 @@ def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
     file = JournalFile(fd)
     detach_journal(file, ldconfig=ldconfig, timeout=timeout)
     file.close()
-
-
-def _detach_path(path: str, ldconfig: str, timeout: float) -> None:
-    file = journal.open_path(path)
-    try:
-        detach_journal(file, ldconfig=ldconfig, timeout=timeout)
-        journal.remove(file)
-    finally:
-        file.close()

@@ -13,87 +13,131 @@ import stat
 from .._native.apply import JournalFile, start_time
 from ..errors import ContainerError, MalformedFileError, NvcError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 DIRECTORY = "/run/libnvc"
 
 
-def create(pid: int) -> JournalFile:
-    """Open an empty journal for a container's process.
+class Journals:
+    """The journals of one container, locked: who applies or detaches is alone.
 
-    Whoever may not write to /run gets a memory file: such a journal ends with the process.
-    Journals of processes that are gone are removed on the way.
-
-    Raises:
-        ContainerError: no such process.
-        NvcError: the directory is not one that only we may enter.
+    The worker inherits the lock, so that it outlives its caller. A context manager.
     """
-    started = start_time(pid)
-    directory = _open_directory()
-    if directory < 0:
-        return JournalFile(os.memfd_create("libnvc-journal"))
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        names = _prune(directory)
-        number = max((n for p, s, n in map(_parse, names) if (p, s) == (pid, started)), default=0)
-        while True:  # another thread or process may apply to the same container
-            number += 1
-            name = f"{pid}.{started}.{number}"
-            try:
-                return JournalFile(os.open(name, flags, 0o600, dir_fd=directory), directory, name)
-            except FileExistsError:
-                continue
-    except BaseException:
-        os.close(directory)
-        raise
+
+    def __init__(self, pid: int, timeout: float) -> None:
+        """Lock the journals of the container that a process is in.
+
+        Whoever may not write to /run has none: journals are memory files then.
+
+        Raises:
+            ContainerError: no such process; others hold the lock all the time.
+            NvcError: the directory is not one that only we may enter.
+        """
+        started = start_time(pid)
+        self._prefix = f"{pid}.{started}."
+        self._directory = _open_directory()
+        self._lock_name = f"lock.{pid}.{started}"
+        self._lock = -1
+        if self._directory < 0:
+            return
+        try:
+            self._lock = _lock(self._directory, self._lock_name, timeout, pid)
+        except BaseException:
+            os.close(self._directory)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._directory < 0:
+            return
+        if not self._numbers():
+            _unlink(self._lock_name, self._directory)
+        os.close(self._lock)
+        os.close(self._directory)
+
+    def create(self) -> JournalFile:
+        """Make an empty journal; those of processes that are gone are removed on the way."""
+        if self._directory < 0:
+            return JournalFile(os.memfd_create("libnvc-journal"))
+        _prune(self._directory)
+        name = f"{self._prefix}{max(self._numbers(), default=0) + 1}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self._directory)
+        return JournalFile(fd, self._directory, name)
+
+    def names(self) -> list[str]:
+        """Return the names of the journals, newest first."""
+        return [f"{self._prefix}{number}" for number in sorted(self._numbers(), reverse=True)]
+
+    def open(self, name: str) -> JournalFile:
+        """Open a journal.
+
+        Raises:
+            ContainerError: it is gone.
+            MalformedFileError: it cannot be opened.
+        """
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        at = path(name)
+        try:
+            return JournalFile(os.open(name, flags, dir_fd=self._directory), self._directory, name)
+        except FileNotFoundError as error:
+            raise ContainerError(f"{at}: no such journal: detached already", path=at) from error
+        except OSError as error:
+            raise MalformedFileError(f"open failed: {at}: {error.strerror}", path=at) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a journal; that it is gone already is fine."""
+        if name:
+            _unlink(name, self._directory)
+
+    def _numbers(self) -> list[int]:
+        if self._directory < 0:
+            return []
+        names = [n for n in os.listdir(self._directory) if n.startswith(self._prefix)]
+        return [number for number in (_parse(name)[2] for name in names) if number]
 
 
-def open_path(path: str) -> JournalFile:
-    """Open a journal that exists.
-
-    Raises:
-        ContainerError: it is gone.
-        MalformedFileError: it cannot be opened.
-    """
-    directory, _, name = path.rpartition("/")
-    dir_fd = -1
-    try:
-        dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return JournalFile(
-            os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd), dir_fd, name
-        )
-    except OSError as error:
-        if dir_fd >= 0:
-            os.close(dir_fd)
-        if isinstance(error, FileNotFoundError):
-            raise ContainerError(f"{path}: no such journal: detached already", path=path) from error
-        raise MalformedFileError(f"open failed: {path}: {error.strerror}", path=path) from error
-
-
-def path(file: JournalFile) -> str:
+def path(name: str) -> str:
     """Return where a journal is, "" for a memory file."""
-    return f"{DIRECTORY}/{file.name}" if file.name else ""
+    return f"{DIRECTORY}/{name}" if name else ""
 
 
-def find(pid: int) -> list[str]:
-    """Return the paths of the journals of a container's process, newest first.
+def _lock(directory: int, name: str, timeout: float, pid: int) -> int:
+    import fcntl
+    import time
 
-    Raises:
-        ContainerError: no such process.
-    """
-    started = start_time(pid)
-    directory = _open_directory()
-    if directory < 0:
-        return []
+    deadline = time.monotonic() + timeout
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(name, flags, 0o600, dir_fd=directory)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, name, directory):
+                return lock
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+        if time.monotonic() > deadline:
+            raise ContainerError(
+                f"process {pid}: something else is being applied to its container, or detached "
+                f"from it, for more than {timeout:g} seconds"
+            )
+        time.sleep(0.005)
+
+
+def _is_at(fd: int, name: str, directory: int) -> bool:
+    """Tell whether a file still has its name: whoever held the lock may have removed it."""
     try:
-        numbers = [n for p, s, n in map(_parse, os.listdir(directory)) if (p, s) == (pid, started)]
-    finally:
-        os.close(directory)
-    return [f"{DIRECTORY}/{pid}.{started}.{number}" for number in sorted(numbers, reverse=True)]
-
-
-def remove(file: JournalFile) -> None:
-    """Remove a journal; that it is gone already is fine."""
-    if file.name:
-        _unlink(file.name, file.dir_fd)
+        return os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=directory))
+    except FileNotFoundError:
+        return False
 
 
 def _unlink(name: str, directory: int) -> None:
@@ -130,31 +174,31 @@ def _open_directory() -> int:
     )
 
 
-def _prune(directory: int) -> list[str]:
-    """Remove the journals whose process is gone; return the names of the others."""
-    kept = []
-    alive: dict[int, int] = {}
+def _prune(directory: int) -> None:
+    """Remove what belongs to processes that are gone for certain."""
+    gone: dict[tuple[int, int], bool] = {}
     for name in os.listdir(directory):
         pid, started, _ = _parse(name)
-        if pid not in alive:
-            alive[pid] = _start_time_or_zero(pid)
-        if alive[pid] == started or not pid:
-            kept.append(name)
-            continue
-        _unlink(name, directory)
-    return kept
+        if pid and gone.setdefault((pid, started), _is_gone(pid, started)):
+            _unlink(name, directory)
 
 
-def _start_time_or_zero(pid: int) -> int:
+def _is_gone(pid: int, started: int) -> bool:
     try:
-        return start_time(pid)
-    except ContainerError:
-        return 0
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # Field 22; the name in field 2 may hold spaces and parentheses.
+            return int(file.read().rpartition(b")")[2].split()[19]) != started
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
 
 
 def _parse(name: str) -> tuple[int, int, int]:
     """Return pid, start time and number of a journal's name; zeros for a foreign file."""
     parts = name.split(".")
+    if parts[0] == "lock":
+        parts = [*parts[1:], "0"]
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
         return 0, -1, 0
     return int(parts[0]), int(parts[1]), int(parts[2])

@@ -34,16 +34,14 @@ class JournalFile:
     __slots__ = ("dir_fd", "fd", "name")
 
     def __init__(self, fd: int, dir_fd: int = -1, name: str = "") -> None:
-        """Take ownership of both descriptors."""
+        """Take ownership of `fd`; the directory stays the caller's."""
         self.fd = fd
         self.dir_fd = dir_fd
         self.name = name
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the journal."""
         os.close(self.fd)
-        if self.dir_fd >= 0:
-            os.close(self.dir_fd)
 
 
 def apply_flat(

@@ -310,10 +310,23 @@ def hanging(tmp_path: Path, compile_c: CompileC) -> Path:
     return compile_c(tmp_path / "hang", code, flags=("-static",))
 
 
-def test_a_deadline_undoes_everything(box: Box, source: Path, hanging: Path) -> None:
+def test_an_endless_ldconfig_is_ended(box: Box, source: Path, hanging: Path) -> None:
     operations = tuple(op for op in every_kind(source) if not isinstance(op, nvc.DeviceAccess))
-    with pytest.raises(nvc.ApplyError) as caught:
+    with pytest.raises(nvc.LoaderCacheError) as caught:
         nvc.apply(plan(*operations), box.target, ldconfig=str(hanging), timeout=0.5)
+    assert str(caught.value) == "process /sbin/ldconfig did not finish in time"
+    assert caught.value.origin == "cache"
+    box.assert_untouched()
+
+
+def test_a_deadline_undoes_everything(box: Box, source: Path, hanging: Path) -> None:
+    """The worker itself stops, here by a signal, as it would in a file system that hangs."""
+    operations = tuple(op for op in every_kind(source) if not isinstance(op, nvc.DeviceAccess))
+    stopper = threading.Thread(target=lambda: os.kill(worker_of(os.getpid()), signal.SIGSTOP))
+    stopper.start()
+    with pytest.raises(nvc.ApplyError) as caught:
+        nvc.apply(plan(*operations), box.target, ldconfig=str(hanging), timeout=4)
+    stopper.join()
     assert str(caught.value) == "the worker did not finish before its deadline"
     assert caught.value.origin == "cache"
     box.assert_untouched()

@@ -31,6 +31,7 @@ STANDARD = {
     "_struct",
     "_thread",
     "errno",
+    "fcntl",  # the lock of a container's journals
     "pwd",
     "struct",
     "time",
