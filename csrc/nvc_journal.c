@@ -37,7 +37,7 @@ static int reserve(int fd, size_t offset, size_t len, struct nvc_error *err)
 {
 	if (fallocate(fd, 0, (off_t)offset, (off_t)len) == 0 || errno == EOPNOTSUPP)
 		return 0;
-	return nvc_fail_errno(err, NVC_EINTERNAL, "size", "journal in /run/libnvc");
+	return nvc_fail_errno(err, NVC_EINTERNAL, "size", "journal");
 }
 
 int nvc_journal_reserve_cache(const struct nvc_journal *journal, size_t len, struct nvc_error *err)

@@ -65,8 +65,7 @@ class Journals:
             return JournalFile(os.memfd_create("libnvc-journal"))
         _prune(self._directory)
         name = f"{self._prefix}{max(self._numbers(), default=0) + 1}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=self._directory)
+        fd = _create(name, os.O_EXCL, self._directory)
         return JournalFile(fd, self._directory, name)
 
     def names(self) -> list[str]:
@@ -112,8 +111,7 @@ def _lock(directory: int, name: str, timeout: float, pid: int) -> int:
 
     deadline = time.monotonic() + timeout
     while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(name, flags, 0o600, dir_fd=directory)
+        lock = _create(name, 0, directory)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(lock, name, directory):
@@ -130,6 +128,19 @@ def _lock(directory: int, name: str, timeout: float, pid: int) -> int:
                 f"from it, for more than {timeout:g} seconds"
             )
         time.sleep(0.005)
+
+
+def _create(name: str, more: int, directory: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | more
+    try:
+        return os.open(name, flags, 0o600, dir_fd=directory)
+    except OSError as error:
+        raise NvcError(
+            f"file creation failed: {path(name)}: {str(error.strerror).lower()}",
+            errno=error.errno or 0,
+            path=path(name),
+            step="file creation",
+        ) from error
 
 
 def _is_at(fd: int, name: str, directory: int) -> bool:

@@ -376,6 +376,42 @@ def test_a_journal_in_memory_is_used_once(
     os.close(reused)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("nr_inodes=2", "file creation failed: {directory}/lock.{pid}: no space left on device"),
+        ("nr_inodes=3", "file creation failed: {directory}/{pid}.1: no space left on device"),
+        ("size=4k", "size failed: journal: no space left on device"),
+        ("size=12k", "size failed: journal: no space left on device"),
+    ],
+)
+def test_without_room_for_a_journal_nothing_is_done(
+    box: Box,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    message: str,
+) -> None:
+    directory = tmp_path / "journals"
+    directory.mkdir()
+    monkeypatch.setattr("libnvc._apply.journal.DIRECTORY", str(directory))
+    mount = ["mount", "-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", str(directory)]
+    subprocess.run(mount, check=True)
+    try:
+        (directory / "full").write_bytes(bytes(4096))
+        box.host_mounts = mounts()
+        with pytest.raises(nvc.NvcError) as caught:
+            nvc.apply(plan(*every_kind(source)[:5]), box.target)
+        assert os.listdir(directory) == ["full"]
+        box.assert_untouched()
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    started = Path(f"/proc/{box.container.pid}/stat").read_text().rsplit(") ")[-1].split()[19]
+    pid = f"{box.container.pid}.{started}"
+    assert str(caught.value) == message.format(directory=directory, pid=pid)
+
+
 def test_detach_after_the_container_pivoted(box: Box, source: Path) -> None:
     applied = nvc.apply(plan(*every_kind(source)[:12]), box.target)
     box.container.start()  # chroot: its root is the rootfs from here on

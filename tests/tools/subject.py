@@ -194,8 +194,6 @@ class Subject:
         """Have the last container change its root; then watch."""
         self.containers[-1].start()
         self.targets[-1] = self.targets[-1].replace(rootfs="")
-        for target in self.targets:
-            nvc.detach(nvc.apply(nvc.Plan(operations=()), target))
         self.watch = watch(self.area, self.roots)
 
     def apply(self, index: int, plan: nvc.Plan, timeout: float) -> tuple[str, ...]:

@@ -118,7 +118,11 @@ def test_after_a_failing_detach_another_completes(
 
     def check() -> None:
         error = stage.detach_failure()
-        fired = injector.fired()[0].split(" ", 3)[2]
+        _, _, fired, met = injector.fired()[0].split(" ", 3)
+        if error is None:  # rules go first, and what fails is tried again in its turn
+            assert met.endswith("devices.deny")
+            stage.assert_untouched()
+            return
         assert len(stage.journals()) == 1
         detach(stage, other=next(others))
         stage.assert_untouched(killed=mode.startswith("kill"))

@@ -99,8 +99,11 @@ def test_a_fault_while_undoing_leaves_work_for_detach(
     def check() -> None:
         error = ruled.failure()
         assert len(injector.fired()) == 2
-        assert isinstance(error, nvc.RollbackError)
-        nvc.detach(ruled.target)
+        if isinstance(error, nvc.RollbackError):
+            nvc.detach(ruled.target)
+        else:  # rules go first, and what fails is tried again in its turn
+            assert mode.startswith("fail")
+            assert " bpf " in injector.fired()[1]
         ruled.assert_untouched(killed=True)
 
     last = len(sweep.count())
