@@ -302,13 +302,16 @@ static void unmap_code(struct code **code)
 
 #define autocode __attribute__((cleanup(unmap_code))) struct code
 
-int nvc_devprog_attached(const struct nvc_cgroup *cgroup, bool *out, struct nvc_error *err)
+int nvc_devprog_count(const struct nvc_cgroup *cgroup, uint32_t *own, uint32_t *all,
+                      struct nvc_error *err)
 {
-	struct attached attached;
+	struct attached here, effective;
 
-	if (query(cgroup, 0, &attached, err) < 0)
+	if (query(cgroup, 0, &here, err) < 0 ||
+	    query(cgroup, BPF_F_QUERY_EFFECTIVE, &effective, err) < 0)
 		return -1;
-	*out = attached.count > 0;
+	*own = here.count;
+	*all = effective.count;
 	return 0;
 }
 
@@ -322,16 +325,10 @@ int nvc_devprog_new_tag(uint32_t *out, struct nvc_error *err)
 static int attach_first(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
                         uint32_t tag, struct nvc_error *err)
 {
-	struct attached above;
 	autocode *code = map_code(err);
 
-	if (code == NULL || query(cgroup, BPF_F_QUERY_EFFECTIVE, &above, err) < 0)
+	if (code == NULL)
 		return -1;
-	if (above.count > 0)
-		return nvc_fail(err, NVC_ECGROUP, "device program attachment", cgroup->v2_path,
-		                "the device program that confines the container is that of a "
-		                "cgroup above: name a process that is directly in the container's "
-		                "cgroup, or let the engine list the devices and use --no-cgroups");
 	nvc_copy(code->name, sizeof code->name, OWN_NAME);
 	write_block(code->insns, rule, tag);
 	write_tail(code->insns + BLOCK_LEN, rule->major);

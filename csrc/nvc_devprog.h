@@ -7,12 +7,11 @@
  * CAP_SYS_ADMIN. Fork class: child safe. */
 #pragma once
 
-#include <stdbool.h>
-
 #include "nvc_cgroup.h"
 
-/* Whether the cgroup itself has a program. */
-int nvc_devprog_attached(const struct nvc_cgroup *cgroup, bool *out, struct nvc_error *err);
+/* How many programs the cgroup itself has, and how many confine it in all, those above included. */
+int nvc_devprog_count(const struct nvc_cgroup *cgroup, uint32_t *own, uint32_t *all,
+                      struct nvc_error *err);
 
 /* A number that no block has yet. */
 int nvc_devprog_new_tag(uint32_t *out, struct nvc_error *err);

@@ -239,13 +239,20 @@ static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 
 static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
 {
-	bool attached;
+	uint32_t own, all;
 
-	if (nvc_devprog_attached(ops->cgroup, &attached, err) < 0)
+	if (nvc_devprog_count(ops->cgroup, &own, &all, err) < 0)
 		return -1;
-	/* Where version 1 confines the container and version 2 does not, it stays so; and where the
-	 * cgroup is not the container's own, a program would confine us, too. */
-	if (!attached && (ops->cgroup->v1_fd >= 0 || ops->cgroup->is_own))
+	/* A cgroup that is not the container's own: a program would confine us, too. */
+	if (own == 0 && ops->cgroup->is_own)
+		return 0;
+	if (own == 0 && all > 0)
+		return nvc_fail(err, NVC_ECGROUP, "device rule", ops->cgroup->v2_path,
+		                "the device program that confines the container is that of a "
+		                "cgroup above: name a process that is directly in the container's "
+		                "cgroup, or let the engine list the devices and use --no-cgroups");
+	/* Version 1 confines the container, and version 2 does not: leave it so. */
+	if (own == 0 && ops->cgroup->v1_fd >= 0)
 		return 0;
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVPROG, "/", NULL, NULL, err);
 	if (record == NULL || nvc_devprog_new_tag(&record->tag, err) < 0 ||

@@ -56,6 +56,10 @@ class Journals:
             return
         if not self._numbers():
             _unlink(self._lock_name, self._directory)
+        import fcntl
+
+        # By hand: a process that another thread forked meanwhile has the descriptor, too.
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
         os.close(self._lock)
         os.close(self._directory)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -446,6 +447,34 @@ def test_the_callers_own_namespace_is_no_container(source: Path) -> None:
         "the process shares the caller's mount namespace: it is not a container: "
         f"/proc/{os.getpid()}"
     )
+
+
+def test_the_hosts_root_is_no_container(source: Path) -> None:
+    """A process with a mount namespace of its own, as services have, and the host's files."""
+    with subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE) as process:
+        own = os.readlink("/proc/self/ns/mnt")
+        while os.readlink(f"/proc/{process.pid}/ns/mnt") == own:
+            assert process.poll() is None
+        with pytest.raises(nvc.ContainerError) as caught:
+            nvc.apply(plan(*every_kind(source)[:1]), nvc.Target(pid=process.pid))
+        process.communicate()
+    assert str(caught.value) == (
+        "the process's root is the host's: it is no container, or one that has not changed its "
+        "root yet and whose rootfs must be named"
+    )
+
+
+def test_a_device_in_place_of_the_cache_is_not_opened(box: Box) -> None:
+    """1:7 answers a write with ENOSPC; others do worse when they are only opened."""
+    cache = box.rootfs / "etc/ld.so.cache"
+    cache.unlink()
+    os.mknod(cache, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
+    box.tree = tree(box.rootfs)
+    operation = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
+    with pytest.raises(nvc.LoaderCacheError) as caught:
+        nvc.apply(plan(operation), box.target)
+    assert str(caught.value) == f"open failed: {cache}: invalid argument"
+    box.assert_untouched()
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,18 @@ def test_a_failure_leaves_the_group_as_it_was(pair: Pair, plan: libnvc.Plan) -> 
     with pytest.raises(libnvc.MountError, match="is a directory"):
         libnvc.apply(libnvc.Plan(operations=(*plan.operations, bad)), pair.target)
     assert (mounts(), pair.host(), pair.container()) == (own, host, before)
+
+
+def test_detaching_leaves_the_mounts_of_peers(pair: Pair, plan: libnvc.Plan) -> None:
+    """Unmounting below a shared mount unmounts in the same place of its peers: not here."""
+    before = pair.container()
+    # Not the tmpfs: each of the two would be made in the other's, which is the same directory.
+    plan = plan.replace(operations=plan.operations[2:])
+    other = libnvc.Target(pid=pair.process.pid, rootfs=str(pair.rootfs))
+    theirs = libnvc.apply(plan, other)
+    ours = libnvc.apply(plan, pair.target)
+    host = pair.host()
+    libnvc.detach(ours)
+    assert pair.host() == host
+    assert pair.container() == before
+    libnvc.detach(theirs)

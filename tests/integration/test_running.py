@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -230,3 +232,91 @@ def test_eight_threads_with_eight_containers(tmp_path: Path, rootfs: Path, dgx_a
         assert own_state() == own
     assert [tree(root) for root in roots] == before
     assert mounts() == host
+
+
+@pytest.mark.needs_call("move_mount", "5.2")
+def test_one_at_a_time_for_a_container(
+    container: OciContainer, rootfs: Path, tmp_path: Path
+) -> None:
+    """Threads that apply and detach at once: nothing is forgotten."""
+    (tmp_path / "file").write_text("x")
+    target = libnvc.Target(pid=container.pid)
+    mount = libnvc.BindMount(origin="x", path="/opt/file", source=str(tmp_path / "file"))
+    plan = libnvc.Plan(operations=(mount,))
+    before = Look(container, rootfs)
+
+    def work(index: int) -> None:
+        for _ in range(20):
+            if index % 2 == 0:
+                libnvc.apply(plan, target)
+                continue
+            try:
+                libnvc.detach(target)
+            except libnvc.ContainerError as error:
+                assert "nothing was applied" in str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    libnvc.apply(plan, target)
+    libnvc.detach(target)
+    before.assert_same(Look(container, rootfs))
+
+
+def test_others_that_fork_do_not_make_it_look_hung(
+    container: OciContainer, rootfs: Path, tmp_path: Path
+) -> None:
+    """A child forked by another thread may inherit the pipe that tells of the worker's end."""
+    plan = libnvc.Plan(operations=(libnvc.Directory(origin="x", path="/opt/new"),))
+    target = libnvc.Target(pid=container.pid)
+    stop = threading.Event()
+    children: list[int] = []
+
+    def fork() -> None:
+        while not stop.is_set() and len(children) < 200:
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+                os._exit(0)
+            children.append(pid)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads
+        thread = threading.Thread(target=fork)
+        thread.start()
+        try:
+            while len(children) < 200:
+                libnvc.detach(libnvc.apply(plan, target, timeout=2), timeout=2)
+        finally:
+            stop.set()
+            thread.join()
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def test_a_container_with_a_user_namespace_owns_what_is_made(tmp_path: Path, rootfs: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    subprocess.run(["chown", "-R", "100000:100000", rootfs], check=True)
+    before = tree(rootfs)
+    operations = (
+        libnvc.Directory(origin="x", path="/opt/new"),
+        libnvc.BindMount(origin="x", path="/opt/new/file", source=str(tmp_path / "file")),
+        libnvc.Symlink(origin="x", path="/opt/new/link", target="file"),
+        libnvc.DeviceNode(origin="x", path="/opt/new/node", major=1, minor=3),
+    )
+    words = ["unshare", "--user", "--mount", "--propagation", "private", "cat"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        own = os.readlink("/proc/self/ns/user")
+        while os.readlink(f"/proc/{process.pid}/ns/user") == own:
+            assert process.poll() is None
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process.pid}/{name}").write_text("0 100000 65536")
+        target = libnvc.Target(pid=process.pid, rootfs=str(rootfs))
+        applied = libnvc.apply(libnvc.Plan(operations=operations), target)
+        made = {path: facts[1:3] for path, facts in tree(rootfs).items() if path not in before}
+        assert made == dict.fromkeys(
+            ("opt", "opt/new", "opt/new/file", "opt/new/link", "opt/new/node"), (100000, 100000)
+        )
+        libnvc.detach(applied)
+        assert tree(rootfs) == before
+        process.communicate()

@@ -198,6 +198,25 @@ def test_a_device_program_is_replaced_without_a_gap(
     assert int((rootfs / "tries").read_text()) > 10
 
 
+def test_a_program_of_a_cgroup_above_is_not_worked_around(tmp_path: Path, rootfs: Path) -> None:
+    """A rule in the process's own cgroup would not help: the one above denies all the same."""
+    rule = libnvc.DeviceAccess(origin="test", path="", major=195, minor=0)
+    with OciContainer(tmp_path / "c", rootfs, cgroup="v2") as container:
+        group = Path("/sys/fs/cgroup/unified", container.name)
+        below = group / "below"
+        below.mkdir()
+        (below / "cgroup.procs").write_text(str(container.pid))
+        with pytest.raises(libnvc.ContainerError) as caught:
+            libnvc.apply(libnvc.Plan(operations=(rule,)), libnvc.Target(pid=container.pid))
+        (group / "cgroup.procs").write_text(str(container.pid))
+        below.rmdir()
+    assert str(caught.value) == (
+        "the device program that confines the container is that of a cgroup above: name a process "
+        "that is directly in the container's cgroup, or let the engine list the devices and use "
+        f"--no-cgroups: {below}"
+    )
+
+
 # Runs where only version 2 is mounted: a container whose cgroup has no program of its own. Prints
 # what opening three devices gives, before, with, and after a rule for the first.
 WITHOUT_PROGRAM = """
