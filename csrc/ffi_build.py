@@ -37,6 +37,7 @@ MODULES = [
     "steps",
     "ops",
     "worker",
+    "job",
     "apply",
 ]
 

@@ -140,3 +140,12 @@ int nvc_plan_open(const uint8_t *buf, size_t len, struct nvc_plan *out, struct n
 	}
 	return 0;
 }
+
+bool nvc_plan_has(const struct nvc_plan *plan, uint32_t kind)
+{
+	for (uint32_t i = 0; i < plan->count; i++) {
+		if (plan->ops[i].kind == kind)
+			return true;
+	}
+	return false;
+}

@@ -8,6 +8,7 @@
  * that 0 means "none". Strings end with NUL inside it. Privileges: none. Fork class: any. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,6 +64,9 @@ struct nvc_plan {
  * ".." component or a control character, or for an unknown kind, flag or mode. `buf` must be
  * aligned to 4 and outlive `out`. */
 int nvc_plan_open(const uint8_t *buf, size_t len, struct nvc_plan *out, struct nvc_error *err);
+
+/* Whether a plan has an operation of a kind. */
+bool nvc_plan_has(const struct nvc_plan *plan, uint32_t kind);
 
 static inline const char *nvc_plan_text(const struct nvc_plan *plan, uint32_t offset)
 {
