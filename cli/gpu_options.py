@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from libnvc.model import Inventory
+    from libnvc.model import Inventory, Request
+    from libnvc.plan import Plan
 
 Root = Annotated[str, typer.Option(help="Find the driver below this directory.")]
 Devices = Annotated[
@@ -30,7 +31,23 @@ def discover(root: str) -> Inventory:
     """Read the driver below a root, with the programs that PATH leads to."""
     import libnvc
 
-    return libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
+    try:
+        return libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
+    except libnvc.DriverNotFoundError as error:
+        where = "on this host" if root == "/" else f"below {root}"
+        text = f"no usable NVIDIA driver {where}: {error} (--root names another place)"
+        raise libnvc.DriverNotFoundError(text) from error
+
+
+def make_plan(found: Inventory, request: Request) -> Plan:
+    """Plan, and where a GPU is unknown say which there are."""
+    import libnvc
+
+    try:
+        return libnvc.make_plan(found, request)
+    except libnvc.UnknownDeviceError as error:
+        known = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in found.gpus)
+        raise libnvc.UnknownDeviceError(f"{error}; there are: {known}") from error
 
 
 def named(**switches: bool) -> tuple[str, ...]:
