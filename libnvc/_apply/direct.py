@@ -93,29 +93,40 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         timeout: seconds, for everything.
 
     Raises:
-        ContainerError: the process is gone (its namespaces are, too), nothing was applied, or
-            something that was applied later is still there.
+        ContainerError: the process that was named when it was applied is gone, nothing was
+            applied, or something that was applied later is still there.
         RollbackError: something could not be removed; the journal is kept for another try.
     """
     if isinstance(what, Applied) and not what.journal:
         _detach_fd(what, ldconfig, timeout)
         return
-    pid = what.target.pid if isinstance(what, Applied) else what.pid
-    with journal.Journals(pid, timeout) as journals:
-        if isinstance(what, Applied):
-            names = [what.journal.rpartition("/")[2]]
-            _refuse_if_older(pid, names[0], journals.names())
-        else:
-            names = journals.names()
-            if not names:
-                raise ContainerError(f"process {pid}: nothing was applied to its container")
-        for name in names:
-            file = journals.open(name)
-            try:
-                detach_journal(file, ldconfig=ldconfig, timeout=timeout)
-            finally:
-                file.close()
-            journals.remove(name)
+    if isinstance(what, Applied):
+        name = what.journal.rpartition("/")[2]
+        with journal.Journals(what.target.pid, timeout) as journals:
+            _refuse_if_older(what.target.pid, name, journals.names())
+            _detach_journal(journals, name, ldconfig, timeout)
+        return
+    found = False
+    # Another process of the container may have been named when it was applied.
+    for pid in journal.processes(what.pid) or [what.pid]:
+        with journal.Journals(pid, timeout) as journals:
+            for name in journals.names():
+                found = True
+                _detach_journal(journals, name, ldconfig, timeout)
+    if not found:
+        raise ContainerError(
+            f"process {what.pid}: nothing was applied to its container, or by a process that is "
+            "gone by now"
+        )
+
+
+def _detach_journal(journals: journal.Journals, name: str, ldconfig: str, timeout: float) -> None:
+    file = journals.open(name)
+    try:
+        detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+    finally:
+        file.close()
+    journals.remove(name)
 
 
 def _refuse_if_older(pid: int, name: str, names: list[str]) -> None:

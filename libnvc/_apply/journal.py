@@ -104,6 +104,26 @@ class Journals:
         return [number for number in (_parse(name)[2] for name in names) if number]
 
 
+def processes(pid: int) -> list[int]:
+    """Return the processes by which something was applied to the container that `pid` is in."""
+    directory = _open_directory()
+    if directory < 0:
+        return []
+    try:
+        pids = {_parse(name)[0] for name in os.listdir(directory)} - {0}
+    finally:
+        os.close(directory)
+    own = _namespace(pid)
+    return sorted(other for other in pids if own and _namespace(other) == own)
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
 def path(name: str) -> str:
     """Return where a journal is, "" for a memory file."""
     return f"{DIRECTORY}/{name}" if name else ""

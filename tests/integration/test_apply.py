@@ -427,7 +427,11 @@ def test_the_caller_is_not_changed(box: Box, source: Path) -> None:
         os.umask(mask)
         namespaces = [os.readlink(f"/proc/self/ns/{n}") for n in ("mnt", "pid", "ipc", "user")]
         status = Path("/proc/self/status").read_text()
-        fixed = [line for line in status.splitlines() if line.startswith(("Cap", "Sig", "Uid"))]
+        fixed = [
+            line
+            for line in status.splitlines()
+            if line.startswith(("Cap", "SigB", "SigC", "SigI", "Uid"))
+        ]
         return os.getcwd(), mask, namespaces, fixed, len(os.listdir("/proc/self/fd"))
 
     stop = threading.Event()

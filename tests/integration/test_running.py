@@ -150,6 +150,32 @@ def test_its_processes_see_the_gpu_come_and_go(
         process.stdin.close()
 
 
+@pytest.mark.needs_call("move_mount", "5.2")
+def test_any_process_of_the_container_will_do(
+    container: OciContainer, rootfs: Path, dgx_a100: Path
+) -> None:
+    before = Look(container, rootfs)
+    with subprocess.Popen(
+        container.command("exec", container.name, "cat"), stdin=subprocess.PIPE
+    ) as process:
+        own = os.readlink(f"/proc/{container.pid}/ns/mnt")
+        others = []
+        while not others:
+            others = [
+                int(path.parent.name)
+                for path in Path("/proc").glob("[0-9]*/comm")
+                if path.read_text() == "cat\n" and os.readlink(path.parent / "ns/mnt") == own
+            ]
+        other = libnvc.Target(pid=others[0])
+        libnvc.apply(plan_for(dgx_a100, other, "0"), other)
+        assert container.exec("nvidia-smi", "-L").stdout.count("GPU-") == 1
+        libnvc.detach(libnvc.Target(pid=container.pid))
+        before.journals = sorted(Path("/run/libnvc").glob(f"{other.pid}.*"))
+        assert before.journals == []
+        process.communicate()
+    before.assert_same(Look(container, rootfs))
+
+
 def test_what_is_made_belongs_to_the_containers_root(rootfs: Path) -> None:
     """Not to the user that the process happens to run as."""
     plan = libnvc.Plan(operations=(libnvc.Directory(origin="x", path="/opt/new"),))
