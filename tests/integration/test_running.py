@@ -159,7 +159,7 @@ def test_any_process_of_the_container_will_do(
         container.command("exec", container.name, "cat"), stdin=subprocess.PIPE
     ) as process:
         own = os.readlink(f"/proc/{container.pid}/ns/mnt")
-        others = []
+        others: list[int] = []
         while not others:
             others = [
                 int(path.parent.name)
