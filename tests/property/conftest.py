@@ -103,6 +103,20 @@ class Planter:
             os.close(at)
         return True
 
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory is there, without any link on the way."""
+        at = os.dup(self.root)
+        try:
+            for name in path.strip("/").split("/"):
+                below = enter(at, name)
+                os.close(at)
+                at = below
+        except OSError:
+            return False
+        finally:
+            os.close(at)
+        return True
+
     def _make(self, at: int, name: str, kind: str, target: str) -> None:
         if kind == "link":
             os.symlink(target, name, dir_fd=at)

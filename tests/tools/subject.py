@@ -67,8 +67,9 @@ class Watch:
         seen: number of our own events so far, also of allowed ones.
     """
 
-    def __init__(self, allowed: list[str]) -> None:
+    def __init__(self, allowed: list[str], others: list[int]) -> None:
         self.seen = 0
+        self._others = others
         self._allowed = allowed
         self._mounts: dict[int, int] = {}
         flags = CLASS_NOTIF | CLOEXEC | NONBLOCK | UNLIMITED_QUEUE | REPORT_DFID_NAME
@@ -95,7 +96,7 @@ class Watch:
                 length, _, _, _, mask, _, pid = EVENT.unpack_from(data, at)
                 if mask & OVERFLOW:
                     found.append("the queue of events overflowed")
-                elif pid:
+                elif pid and pid not in self._others:
                     self.seen += 1
                     path = self._path(data[at + EVENT.size : at + length])
                     if path and not self._is_allowed(path):
@@ -148,9 +149,9 @@ def fill(outside: Path) -> None:
         listener.bind(str(outside / "socket"))
 
 
-def watch(area: Path, roots: list[str]) -> Watch:
-    """Begin to watch the host; nothing outside of the roots may change."""
-    made = Watch([f"{root}/" for root in roots])
+def watch(area: Path, roots: list[str], others: list[int]) -> Watch:
+    """Begin to watch the host: nothing outside of the roots may change, but by living others."""
+    made = Watch([f"{root}/" for root in roots], others)
     made.add(str(area / "outside"), READS | CHANGES)
     devices = {os.stat(area / "outside").st_dev}
     for path in ("/", str(area), "/dev", "/run", "/tmp", "/var/tmp", "/dev/shm"):
@@ -177,6 +178,19 @@ VIOLATIONS: dict[str, Callable[[str], object]] = {
 }
 
 
+def in_child(act: Callable[[], object]) -> None:
+    """Do something in a process that is gone afterwards."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
 class Subject:
     """What requests are about: containers, and the last plan that was applied."""
 
@@ -194,7 +208,9 @@ class Subject:
         """Have the last container change its root; then watch."""
         self.containers[-1].start()
         self.targets[-1] = self.targets[-1].replace(rootfs="")
-        self.watch = watch(self.area, self.roots)
+        while Path(f"/proc/{self.targets[-1].pid}/comm").read_text() != "sleep\n":
+            os.sched_yield()
+        self.watch = watch(self.area, self.roots, [target.pid for target in self.targets])
 
     def apply(self, index: int, plan: nvc.Plan, timeout: float) -> tuple[str, ...]:
         """Apply, and keep what `detach` needs; return the warnings."""
@@ -220,25 +236,16 @@ class Subject:
         self._in_namespace(index, "umount2", os.fsencode(path), 0)
 
     def _in_namespace(self, index: int, name: str, *arguments: Any) -> None:
-        child = os.fork()
-        if child == 0:
-            try:
-                namespace = os.open(f"/proc/{self.targets[index].pid}/ns/mnt", os.O_RDONLY)
-                call("setns", namespace, CLONE_NEWNS)
-                call(name, *arguments)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        def enter() -> None:
+            namespace = os.open(f"/proc/{self.targets[index].pid}/ns/mnt", os.O_RDONLY)
+            call("setns", namespace, CLONE_NEWNS)
+            call(name, *arguments)
+
+        in_child(enter)
 
     def violate(self, how: str, path: str) -> None:
         """Do by a process of its own, which is gone then, what libnvc must never do."""
-        child = os.fork()
-        if child == 0:
-            try:
-                VIOLATIONS[how](path)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        in_child(lambda: VIOLATIONS[how](path))
 
 
 def main() -> None:
