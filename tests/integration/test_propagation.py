@@ -161,6 +161,7 @@ def test_a_failure_leaves_the_group_as_it_was(pair: Pair, plan: libnvc.Plan) -> 
     assert (mounts(), pair.host(), pair.container()) == (own, host, before)
 
 
+@pytest.mark.needs_call("mount_setattr", "5.15")
 def test_detaching_leaves_the_mounts_of_peers(pair: Pair, plan: libnvc.Plan) -> None:
     """Unmounting below a shared mount unmounts in the same place of its peers: not here."""
     before = pair.container()
