@@ -95,7 +95,8 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
     Raises:
         ContainerError: the process that was named when it was applied is gone, nothing was
             applied, or something that was applied later is still there.
-        RollbackError: something could not be removed; the journal is kept for another try.
+        RollbackError: something could not be removed, or the worker died; the journal is kept for
+            another try.
     """
     if isinstance(what, Applied) and not what.journal:
         _detach_fd(what, ldconfig, timeout)
