@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     )
     from .model import (
         CAPABILITIES,
+        CUDA_COMPAT_MODES,
         Applied,
+        Capability,
         DeviceFile,
         DriverFile,
         Gpu,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
         Inventory,
         Layout,
         Library,
+        Mig,
+        MigDevice,
         ProcFile,
         Request,
         Target,
@@ -69,9 +73,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPABILITIES",
+    "CUDA_COMPAT_MODES",
     "Applied",
     "ApplyError",
     "BindMount",
+    "Capability",
     "ContainerError",
     "DeviceAccess",
     "DeviceFile",
@@ -90,6 +96,8 @@ __all__ = [
     "LoaderCache",
     "LoaderCacheError",
     "MalformedFileError",
+    "Mig",
+    "MigDevice",
     "MountError",
     "NvcError",
     "Operation",
@@ -144,7 +152,9 @@ _NAMES = {
     ),
     "model": (
         "CAPABILITIES",
+        "CUDA_COMPAT_MODES",
         "Applied",
+        "Capability",
         "DeviceFile",
         "DriverFile",
         "Gpu",
@@ -152,6 +162,8 @@ _NAMES = {
         "Inventory",
         "Layout",
         "Library",
+        "Mig",
+        "MigDevice",
         "ProcFile",
         "Request",
         "Target",

@@ -11,7 +11,11 @@ from __future__ import annotations
 from ._record import Record
 
 #: Driver capabilities that a request may name.
-CAPABILITIES = ("utility", "compute", "video", "graphics", "display", "ngx")
+CAPABILITIES = ("utility", "compute", "video", "graphics", "display", "ngx", "compat32")
+
+#: What becomes of the CUDA compatibility libraries of an image. "mount" and "ldconfig" mean the
+#: same: their directory comes first in the loader cache. Image content is never mounted.
+CUDA_COMPAT_MODES = ("ldconfig", "mount", "disabled")
 
 
 class Identity(Record):
@@ -90,6 +94,51 @@ class ProcFile(Record):
     mode: int
 
 
+class Capability(Record):
+    """A right that the kernel module hands out as a file, and perhaps as a device.
+
+    Attributes:
+        path: the file, below /proc/driver/nvidia: "capabilities/mig/config",
+            "capabilities/gpu0/mig/gi1/access".
+        device: its device, or None where the module has files only.
+    """
+
+    path: str
+    device: DeviceFile | None = None
+
+
+class MigDevice(Record):
+    """A MIG device: one compute instance of a GPU.
+
+    Attributes:
+        gpu_instance, compute_instance: their numbers.
+        gpu_access, compute_access: the rights to use them.
+        uuid: "MIG-…"; known only after a probe, else "".
+    """
+
+    gpu_instance: int
+    compute_instance: int
+    gpu_access: Capability
+    compute_access: Capability
+    uuid: str = ""
+
+
+class Mig(Record):
+    """What configuring and watching MIG takes.
+
+    Attributes:
+        config, monitor: the rights to do so, None where the module does not have them.
+        minors: for each right of a GPU the minors of GPU and capability device; read only when
+            asked for, as there are 135 for each GPU.
+        major: of the capability devices, None where the module has files only.
+    """
+
+    config: Capability | None = None
+    monitor: Capability | None = None
+    minors: tuple[tuple[int, int], ...] = ()
+    major: int | None = None
+
+
 class Gpu(Record):
     """One GPU.
 
@@ -102,6 +151,8 @@ class Gpu(Record):
         device: its node.
         proc_dir: its directory under /proc/driver/nvidia/gpus, e.g. "0000:07:00.0", or "".
         brand, arch: brand name and compute capability ("8.0"); known only after a probe, else "".
+        mig_capable: whether it can be divided; without a probe, whether the module says so.
+        mig_devices: in NVML's order after a probe, else by the numbers of the instances.
     """
 
     index: int
@@ -113,6 +164,8 @@ class Gpu(Record):
     proc_dir: str = ""
     brand: str = ""
     arch: str = ""
+    mig_capable: bool = False
+    mig_devices: tuple[MigDevice, ...] = ()
 
 
 class Inventory(Record):
@@ -126,7 +179,10 @@ class Inventory(Record):
         cuda_version: "12.2", or "" unless probed.
         gpus: by index.
         control: control devices in the order nvidiactl, uvm, uvm-tools, modeset.
-        libraries, binaries, firmware, ipcs: in the order of the capability tables.
+        libraries, binaries, firmware, ipcs: in the order of the capability tables; 32-bit libraries
+            after all others.
+        mig: what configuring MIG takes.
+        imex_channels: devices of the IMEX channels that the host has, by number.
         proc_files: params, version, registry, those that exist, content unchanged.
         warnings: one line each.
         dependencies: what the inventory was computed from.
@@ -142,6 +198,8 @@ class Inventory(Record):
     firmware: tuple[DriverFile, ...]
     ipcs: tuple[DriverFile, ...]
     proc_files: tuple[ProcFile, ...]
+    mig: Mig = Mig()
+    imex_channels: tuple[DeviceFile, ...] = ()
     cuda_version: str = ""
     warnings: tuple[str, ...] = ()
     dependencies: tuple[Identity, ...] = ()
@@ -154,21 +212,27 @@ class Layout(Record):
         bins_dir: for binaries.
         libs_dir: for 64-bit libraries.
         libs32_dir: for 32-bit libraries.
+        cuda_compat: real paths of the image's CUDA compatibility libraries.
     """
 
     bins_dir: str = "/usr/bin"
     libs_dir: str = "/usr/lib64"
     libs32_dir: str = "/usr/lib32"
+    cuda_compat: tuple[str, ...] = ()
 
 
 class Request(Record):
     """What a container asks for.
 
     Attributes:
-        devices: selectors as written: index, UUID, PCI address or "all"; may be empty.
+        devices: selectors as written: index, UUID, PCI address, "GPU:MIG" indices, UUID of a MIG
+            device, or "all"; may be empty.
         capabilities: names from `CAPABILITIES`.
         requirements: expressions that must all hold for each GPU, "cuda>=12.1 brand=tesla"; what
             they name beside "driver" is known only after a probe.
+        mig_config, mig_monitor: whether MIG may be configured or watched, on the GPUs given.
+        imex_channels: numbers of IMEX channels.
+        cuda_compat_mode: one of `CUDA_COMPAT_MODES`.
         layout: the container's directories.
         device_nodes: whether device nodes are put into the container.
         device_rules: whether device-cgroup rules are added.
@@ -178,6 +242,10 @@ class Request(Record):
     devices: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    mig_config: bool = False
+    mig_monitor: bool = False
+    imex_channels: tuple[int, ...] = ()
+    cuda_compat_mode: str = "ldconfig"
     layout: Layout = Layout()
     device_nodes: bool = True
     device_rules: bool = True

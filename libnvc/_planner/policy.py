@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from .._discover.tables import BINARIES, LIBRARIES, MODESET, NVIDIACTL, SOCKETS, UVM
-from ..model import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ _UVM_PATHS = tuple(path for path, _ in UVM)
 def granting_capability(path: str, capabilities: Collection[str]) -> str:
     """Return the requested capability that a program or library belongs to, or ""."""
     name = path.rpartition("/")[2]
-    for capability in CAPABILITIES:
-        prefixes = _LIBRARIES[capability] + BINARIES.get(capability, ())
+    for capability, libraries in _LIBRARIES.items():
+        prefixes = libraries + BINARIES.get(capability, ())
         if capability in capabilities and name.startswith(prefixes):
             return capability
     return ""
