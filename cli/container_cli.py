@@ -41,6 +41,9 @@ PARSER = Parser(
 #: libnvc's exceptions and the reference's error classes; the first that fits counts
 ERROR_CLASSES = (
     ("UnknownDeviceError", "device"),
+    ("MissingDeviceError", "mount"),
+    ("MigConfigError", "mig-config"),
+    ("MigMonitorError", "mig-monitor"),
     ("RequirementError", "requirement"),
     ("RequestError", "input"),
     ("DriverNotFoundError", "initialization"),

@@ -64,9 +64,9 @@ def paths(found: Inventory, selectors: Sequence[str] | None, wanted: set[str]) -
     """
     listed: list[str] = []
     if selectors is not None:
-        from libnvc._planner import select_devices
+        from libnvc._planner import select
 
-        gpus = select_devices(found, selectors)
+        gpus = select(found, selectors).gpus
         listed += [device.path for device in found.control if _is_listed(device)]
         listed += [gpu.device.path for gpu in gpus]
     files = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import libnvc
 from libnvc import plan as ops
 from libnvc._discover.tables import BINARIES, LIBRARIES
-from libnvc._planner import make_plan, select_devices
+from libnvc._planner import make_plan, select
 from libnvc.model import (
     CAPABILITIES,
     DeviceFile,
@@ -33,7 +33,7 @@ VERSION = "535.261.03"
 PROC = "/proc/driver/nvidia"
 
 
-def make_gpu(index: int, pci: tuple[int, int, int], minor: int, present: bool) -> Gpu:
+def make_gpu(index: int, pci: tuple[int, int, int], minor: int) -> Gpu:
     domain, bus, device = pci
     return Gpu(
         index=index,
@@ -41,7 +41,7 @@ def make_gpu(index: int, pci: tuple[int, int, int], minor: int, present: bool) -
         uuid=f"GPU-{minor:08x}-04cf-1ccf-9e70-f139a9b1e23c",
         pci=f"{domain:08x}:{bus:02x}:{device:02x}.0",
         model="X",
-        device=DeviceFile(path=f"/dev/nvidia{minor}", major=195, minor=minor, present=present),
+        device=DeviceFile(path=f"/dev/nvidia{minor}", major=195, minor=minor),
         proc_dir=f"{domain:04x}:{bus:02x}:{device:02x}.0",
     )
 
@@ -51,10 +51,7 @@ def gpu_lists(draw: st.DrawFn) -> tuple[Gpu, ...]:
     address = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 255), st.integers(0, 31))
     addresses = sorted(draw(st.sets(address, max_size=16)))
     minors = draw(st.permutations(range(len(addresses))))
-    return tuple(
-        make_gpu(index, pci, minors[index], draw(st.booleans()))
-        for index, pci in enumerate(addresses)
-    )
+    return tuple(make_gpu(index, pci, minors[index]) for index, pci in enumerate(addresses))
 
 
 @st.composite
@@ -65,7 +62,7 @@ def inventories(draw: st.DrawFn) -> Inventory:
 
     uvm = draw(st.integers(200, 511))
     control = [
-        DeviceFile(path="/dev/nvidiactl", major=195, minor=255, present=draw(st.booleans())),
+        DeviceFile(path="/dev/nvidiactl", major=195, minor=255),
         DeviceFile(path="/dev/nvidia-uvm", major=uvm, minor=0),
         DeviceFile(path="/dev/nvidia-uvm-tools", major=uvm, minor=1),
         DeviceFile(path="/dev/nvidia-modeset", major=195, minor=254),
@@ -134,7 +131,7 @@ def hosts_and_requests(draw: st.DrawFn) -> tuple[Inventory, Request, tuple[Gpu, 
 @given(hosts_and_requests())
 def test_selected_is_what_was_named(case: tuple[Inventory, Request, tuple[Gpu, ...]]) -> None:
     inventory, request, wanted = case
-    assert select_devices(inventory, request.devices) == wanted
+    assert select(inventory, request.devices).gpus == wanted
 
 
 def means(token: str, gpu: Gpu) -> bool:
@@ -154,10 +151,10 @@ def means(token: str, gpu: Gpu) -> bool:
 def test_a_token_is_one_of_the_forms_or_refused(inventory: Inventory, token: str) -> None:
     meant = tuple(gpu for gpu in inventory.gpus if means(token, gpu))
     if meant:
-        assert select_devices(inventory, (token,)) == meant
+        assert select(inventory, (token,)).gpus == meant
     else:
         with pytest.raises(libnvc.UnknownDeviceError, match=r": unknown device$") as failure:
-            select_devices(inventory, (token,))
+            select(inventory, (token,))
         assert len(str(failure.value).splitlines()) == 1
 
 
