@@ -170,7 +170,7 @@ static int ask_mig_devices(const struct nvml *api, void *gpu, struct nvc_nvml_gp
 		return -1;
 	if (max > NVC_NVML_MIGS_MAX)
 		return nvc_fail(err, NVC_EDRIVER, "nvmlDeviceGetMaxMigDeviceCount", NULL,
-		                "too many MIG devices");
+		                "too many mig devices");
 	for (unsigned i = 0; i < max; i++) {
 		struct nvc_nvml_mig *mig = &out->migs[out->mig_count];
 		void *device = NULL;

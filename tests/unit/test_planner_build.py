@@ -330,7 +330,7 @@ def test_unknown_capability() -> None:
 @pytest.mark.parametrize("field", ["bins_dir", "libs_dir", "libs32_dir"])
 def test_odd_directories_are_refused(field: str, path: str) -> None:
     with pytest.raises(libnvc.RequestError) as failure:
-        make_plan(HOST, Request(layout=Layout(**{field: path})))
+        make_plan(HOST, Request(layout=Layout().replace(**{field: path})))
     assert str(failure.value).startswith("invalid path: ")
     assert "\n" not in str(failure.value)
     assert failure.value.path == path
