@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         inspect_container,
         inspect_rootfs,
         make_plan,
+        needs_probe,
         plan_to_text,
     )
     from .errors import (
@@ -126,6 +127,7 @@ __all__ = [
     "inspect_container",
     "inspect_rootfs",
     "make_plan",
+    "needs_probe",
     "plan_to_text",
 ]
 
@@ -138,6 +140,7 @@ _NAMES = {
         "inspect_container",
         "inspect_rootfs",
         "make_plan",
+        "needs_probe",
         "plan_to_text",
     ),
     "errors": (

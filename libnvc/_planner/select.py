@@ -63,20 +63,6 @@ def select(inventory: Inventory, selectors: Iterable[str]) -> Selection:
     return Selection(gpus=tuple(gpus.values()), mig=tuple(migs.values()), everything=everything)
 
 
-def needs_probe(selectors: Iterable[str]) -> bool:
-    """Tell whether only NVML knows which device a selector means.
-
-    It numbers the MIG devices and gives them their UUIDs. The older form
-    "MIG-GPU-UUID/INSTANCE/INSTANCE" says everything itself.
-    """
-    tokens = [token.upper() for text in selectors for token in text.split(",")]
-    return any(
-        (token.startswith("MIG-") and not token.startswith("MIG-GPU-"))
-        or (":" in token and parse_pci(token) is None)
-        for token in tokens
-    )
-
-
 def _find(gpus: tuple[Gpu, ...], token: str) -> tuple[Gpu, MigDevice | None]:
     for gpu in gpus:
         if _names_gpu(token, gpu):

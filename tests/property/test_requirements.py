@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cmp_to_key
 from itertools import zip_longest
 
 from hypothesis import given
@@ -116,15 +115,15 @@ def holds(test: Test, host: Inventory, gpu: Gpu | None) -> bool:
         return True
     if is_brand:
         return (known.lower() == value.lower()) == (operator == "=")
-    sign = cmp_to_key(order)(known), cmp_to_key(order)(value)
+    sign = order(known, value)
     return {
-        "=": sign[0] == sign[1],
-        "!": sign[0] != sign[1],
-        "!=": sign[0] != sign[1],
-        "<": sign[0] < sign[1],
-        "<=": sign[0] <= sign[1],
-        ">": sign[0] > sign[1],
-        ">=": sign[0] >= sign[1],
+        "=": sign == 0,
+        "!": sign != 0,
+        "!=": sign != 0,
+        "<": sign < 0,
+        "<=": sign <= 0,
+        ">": sign > 0,
+        ">=": sign >= 0,
     }[operator]
 
 

@@ -8,7 +8,6 @@ import pytest
 import libnvc
 from libnvc import plan as ops
 from libnvc._planner import make_plan, select
-from libnvc._planner.select import needs_probe
 from libnvc.model import Capability, DeviceFile, Gpu, Inventory, Mig, MigDevice, Request
 
 PROC = "/proc/driver/nvidia"
@@ -119,7 +118,7 @@ def test_unknown(selector: str) -> None:
     ],
 )
 def test_what_only_nvml_can_tell(selectors: tuple[str, ...], needed: bool) -> None:
-    assert needs_probe(selectors) == needed
+    assert libnvc.needs_probe(Request(devices=selectors)) == needed
 
 
 def rules(plan: ops.Plan) -> list[tuple[int, int, int]]:
