@@ -132,6 +132,12 @@ def dgx_a100(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def dgx_a100_mig(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX A100 with MIG devices, shared: do not change it."""
+    return make_sim("dgx-a100-mig", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def dgx_h100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated DGX H100, shared: do not change it."""
     return make_sim("dgx-h100", tmp_path_factory)
