@@ -84,7 +84,7 @@ def test_one_mig_device(
         ]
         counted = container.exec(probe)
         assert counted.stdout.startswith("CUDA driver API 12.2: 1 device\n")
-        assert "MIG 1g.5gb" in counted.stdout
+        assert "MIG 3g.20gb, MIG-a0000000-0000-4000-8000-000002000000," in counted.stdout
         # 1, 2: configure, watch; 12, 13 the first MIG device's; 21, 22 ours
         assert openable(container, [1, 2, 12, 13, 21, 22, 165, 166]) == {21, 22}
         libnvc.detach(applied)
