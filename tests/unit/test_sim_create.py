@@ -22,9 +22,17 @@ from libnvc.sim import Profile
 PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
 #: Of the GPUs' devices in /proc/devices, by release.
 MAJORS = {
-    "515.86.01": [("195", "nvidia-frontend")],
-    "535.261.03": [("195", "nvidia-frontend")],
-    "550.54.15": [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")],
+    **dict.fromkeys(("515", "535"), [("195", "nvidia-frontend")]),
+    **dict.fromkeys(
+        ("550", "580"), [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")]
+    ),
+}
+#: The first files that only root may read.
+FOR_ROOT = ("capabilities/fabric-imex-mgmt", "capabilities/fabric-mgmt", "mig/config", "nvidia-cap1")
+#: Capability devices and their modes, by profile.
+CAPABILITIES = {
+    **dict.fromkeys(("dgx-a100", "dgx-h100", "gb200"), {1: 0o400, 2: 0o444}),
+    "dgx-a100-mig": {1: 0o400, **dict.fromkeys((2, 12, 13, 21, 22, 165, 166), 0o444)},
 }
 GOLDEN_LIBRARIES = (Path(__file__).parent.parent / "data/dgx-a100.list").read_text().split()
 
@@ -42,7 +50,7 @@ def root(request: pytest.FixtureRequest, profile: Profile) -> Path:
 
 
 def pci_address(gpu: libnvc.sim.SimGpu) -> str:
-    return f"0000:{gpu.pci[1]:02x}:{gpu.pci[2]:02x}.0"
+    return f"{gpu.pci[0]:04x}:{gpu.pci[1]:02x}:{gpu.pci[2]:02x}.0"
 
 
 def describe(root: Path) -> dict[str, tuple[object, ...]]:
@@ -83,6 +91,8 @@ def test_everybody_may_read_everything(root: Path) -> None:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             assert mode & 0o555 == 0o555, path
+        elif str(path).endswith(FOR_ROOT):
+            assert stat.S_IMODE(mode) == 0o400, path
         else:
             assert mode & 0o444 == 0o444, path
 
@@ -119,7 +129,7 @@ def test_library_links_lead_to_cuda(root: Path, profile: Profile) -> None:
     assert os.readlink(directory / "libcuda.so.1") == f"libcuda.so.{profile.driver_version}"
 
 
-def test_programs(root: Path) -> None:
+def test_programs(root: Path, profile: Profile) -> None:
     programs = {path.name: path for path in (root / "usr/bin").iterdir()}
     assert set(programs) == {
         "nvidia-cuda-mps-control",
@@ -128,6 +138,7 @@ def test_programs(root: Path) -> None:
         "nvidia-modprobe",
         "nvidia-persistenced",
         "nvidia-smi",
+        *profile.programs,
     }
     for path in programs.values():
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
@@ -148,22 +159,35 @@ def test_sockets(root: Path, profile: Profile) -> None:
 
 @pytest.mark.root
 def test_device_nodes(root: Path, profile: Profile) -> None:
+    paths = [path for path in (root / "dev").rglob("*") if not path.is_dir()]
     found = {
-        path.name: (oct(path.lstat().st_mode), path.lstat().st_rdev)
-        for path in (root / "dev").iterdir()
+        str(path.relative_to(root / "dev")): (oct(path.lstat().st_mode), path.lstat().st_rdev)
+        for path in paths
     }
     numbers = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254)}
     numbers |= {"nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
     numbers |= {f"nvidia{gpu.minor}": (195, gpu.minor) for gpu in profile.gpus}
-    assert found == {
+    numbers |= {
+        f"nvidia-caps-imex-channels/channel{channel}": (509, channel)
+        for channel in range(profile.imex_channels)
+    }
+    expected = {
         name: (oct(stat.S_IFCHR | 0o666), os.makedev(*number)) for name, number in numbers.items()
     }
+    expected |= {
+        f"nvidia-caps/nvidia-cap{minor}": (oct(stat.S_IFCHR | mode), os.makedev(511, minor))
+        for minor, mode in CAPABILITIES.get(profile.name, {}).items()
+    }
+    assert found == expected
+    for path in paths:
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
 def test_proc(root: Path, profile: Profile) -> None:
     driver = root / "proc/driver/nvidia"
     assert re.fullmatch(
-        rf"NVRM version: NVIDIA UNIX \w+ Kernel Module  {profile.driver_version}  .*UTC \d{{4}}\n"
+        r"NVRM version: NVIDIA UNIX (\w+ Kernel Module|Open Kernel Module for \w+)  "
+        rf"{profile.driver_version}  .*UTC \d{{4}}\n"
         r"GCC version:  gcc version .*\n",
         (driver / "version").read_text(),
     )
@@ -172,7 +196,8 @@ def test_proc(root: Path, profile: Profile) -> None:
     devices = (root / "proc/devices").read_text()
     majors = re.findall(r"^ *(\d+) (nvidia\S*)$", devices, re.MULTILINE)
     assert majors == [
-        *MAJORS[profile.driver_version],
+        *MAJORS[profile.driver_version[:3]],
+        *([("509", "nvidia-caps-imex-channels")] if profile.imex_channels else []),
         ("510", "nvidia-uvm"),
         ("511", "nvidia-caps"),
     ]
@@ -207,11 +232,12 @@ def test_sys(root: Path, profile: Profile) -> None:
         vendor, number = gpu.pci_id & 0xFFFF, gpu.pci_id >> 16
         assert (device / "vendor").read_text() == "0x10de\n"
         assert (device / "device").read_text() == f"0x{number:04x}\n"
-        assert (device / "class").read_text() == "0x030200\n"
+        kind = 0x00 if gpu.display else 0x02
+        assert (device / "class").read_text() == f"0x03{kind:02x}00\n"
         config = (device / "config").read_bytes()
         assert len(config) == 256
         assert config[:4] == vendor.to_bytes(2, "little") + number.to_bytes(2, "little")
-        assert (config[11], config[10]) == (0x03, 0x02)
+        assert (config[11], config[10]) == (0x03, kind)
 
 
 def test_configuration_files_are_json(root: Path) -> None:
@@ -241,8 +267,9 @@ def test_gpus_of_a_dgx_h100() -> None:
 
 
 def test_no_gpu_is_there_twice() -> None:
-    uuids = [gpu.uuid for profile in PROFILES.values() for gpu in profile.gpus]
-    assert len(set(uuids)) == len(uuids) == 18
+    hosts = [profile for name, profile in PROFILES.items() if name != "dgx-a100-mig"]
+    uuids = [gpu.uuid for profile in hosts for gpu in profile.gpus]
+    assert len(set(uuids)) == len(uuids) == 151
     assert all(re.fullmatch(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", u) for u in uuids)
 
 
@@ -251,7 +278,7 @@ def test_no_gpu_is_there_twice() -> None:
 
 def test_unknown_profile(tmp_path: Path) -> None:
     with pytest.raises(
-        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100$"
+        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-a100-mig, "
     ):
         libnvc.sim.create("dgx", tmp_path / "driver")
     assert list(tmp_path.iterdir()) == []
