@@ -25,7 +25,7 @@ NVML_SOURCES = sorted(path.name for path in SOURCES.glob("nvml_*.c"))
 #: Everything that the simulated libraries may ask a C library for.
 LIBC = {
     *("__errno_location", "close", "memcpy", "memset", "open", "poll", "snprintf"),
-    *("strcasecmp", "strlen", "syscall"),
+    *("strcasecmp", "strlen", "strncmp", "syscall"),
 }
 
 
