@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,17 @@ def test_cache_is_what_ldconfig_writes(
     # ldconfig found every link in place.
     links = [path for path in (copy / "usr").rglob("*") if path.is_symlink()]
     assert [path for path in links if not (root / path.relative_to(copy)).is_symlink()] == []
+
+
+@pytest.mark.root
+def test_cache_of_two_versions_is_what_ldconfig_writes(
+    tmp_path: Path, faulty: Callable[..., Path]
+) -> None:
+    root = faulty("two-versions", "workstation")
+    expected = listing(root / "etc/ld.so.cache")
+    subprocess.run(["/sbin/ldconfig", "-r", root, "-C", "/etc/other.cache"], check=True)
+    assert listing(root / "etc/other.cache") == expected
+    assert len(expected) > 100
 
 
 @given(sonames=st.sets(NAMES, max_size=12))
