@@ -67,8 +67,8 @@ CUresult cuGetErrorName(CUresult error, const char **pStr)
 	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is none,
- * the first MIG device: CUDA never uses more than one of these. */
+/* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is
+ * none, the first MIG device: CUDA never uses more than one of these. */
 static int find_devices(struct device devices[SIM_MAX_GPUS])
 {
 	const struct sim_gpu *gpus[SIM_MAX_GPUS];

@@ -7,10 +7,10 @@ import json
 
 from .blob import patch
 from .cachewriter import write_cache
+from .capabilities import capability_directories, capability_files, minor_files
 from .elfwriter import write_library
 from .faults import NOT_LOADED, TWO_VERSIONS, VERSION_MISMATCH, older_version, parse_fault
 from .installed import InstalledLibraries
-from .capabilities import capability_directories, capability_files, minor_files
 from .kernel import proc_files, sys_files
 from .libraries import driver_libraries, driver_libraries32
 from .machine import Machine
@@ -93,9 +93,7 @@ def _write_libraries(
     cached: list[tuple[str, str, int]] = []
     tree.file("/etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n")
     for name, (libraries, wanted) in sorted(installed.items()):
-        tree.file(
-            f"/etc/ld.so.conf.d/{name}.conf", f"{libraries.directory}\n".encode("ascii")
-        )
+        tree.file(f"/etc/ld.so.conf.d/{name}.conf", f"{libraries.directory}\n".encode("ascii"))
         cached += libraries.write(tree, wanted)
     module = write_library(
         bits=64, machine=machine.elf, soname="nvidia_drv.so", needed=("libc.so.6",)
@@ -104,13 +102,9 @@ def _write_libraries(
     tree.file("/etc/ld.so.cache", write_cache(cached))
 
 
-def _patch(
-    native: dict[str, bytes], profile: Profile, fault: tuple[int, int]
-) -> dict[str, bytes]:
+def _patch(native: dict[str, bytes], profile: Profile, fault: tuple[int, int]) -> dict[str, bytes]:
     """Return the working libraries for a host."""
-    return {
-        name: patch(native[name], profile, fault) for name in ("libnvidia-ml.so", "libcuda.so")
-    }
+    return {name: patch(native[name], profile, fault) for name in ("libnvidia-ml.so", "libcuda.so")}
 
 
 def _write_programs(tree: Tree, profile: Profile, native: dict[str, bytes]) -> None:

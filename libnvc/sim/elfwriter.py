@@ -191,7 +191,9 @@ def _assemble(
     last = _Section(".shstrtab", _SHT_STRTAB, 0, b"")
     last.offset = dynamic.offset + len(dynamic.data)
     sections = [*loaded, last]
-    _section_table(form, sections, names)  # once for the names, which the table's own place depends on
+    _section_table(
+        form, sections, names
+    )  # once for the names, which the table's own place depends on
     last.data = names.data
     table_offset = _align(last.offset + len(last.data))
     header = form.header.pack(

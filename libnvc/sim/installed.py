@@ -29,9 +29,7 @@ class InstalledLibraries(Record):
     cache_flags: int
     native: dict[str, bytes]
 
-    def write(
-        self, tree: Tree, libraries: tuple[DriverLibrary, ...]
-    ) -> list[tuple[str, str, int]]:
+    def write(self, tree: Tree, libraries: tuple[DriverLibrary, ...]) -> list[tuple[str, str, int]]:
         """Write libraries and their links; return what ldconfig lists."""
         listed = []
         for library in libraries:

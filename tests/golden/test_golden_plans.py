@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import libnvc.sim
 from libnvc._discover import discover
 from libnvc._planner import make_plan
 from libnvc._render.text import plan_to_text

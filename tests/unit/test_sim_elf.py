@@ -179,9 +179,7 @@ def test_cache_is_what_ldconfig_writes(
 
 
 @pytest.mark.root
-def test_cache_of_two_versions_is_what_ldconfig_writes(
-    tmp_path: Path, faulty: Callable[..., Path]
-) -> None:
+def test_cache_of_two_versions_is_what_ldconfig_writes(faulty: Callable[..., Path]) -> None:
     root = faulty("two-versions", "workstation")
     expected = listing(root / "etc/ld.so.cache")
     subprocess.run(["/sbin/ldconfig", "-r", root, "-C", "/etc/other.cache"], check=True)
