@@ -87,7 +87,8 @@ def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
         (
             ("--profile=mx150", "--fault=fire", "driver"),
             "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N, "
-            "gpu-lost=N, not-loaded, uvm-missing, version-mismatch, two-versions (N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
+            "gpu-lost=N, not-loaded, uvm-missing, version-mismatch, two-versions "
+            "(N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
         ),
         (
             ("--profile=dgx-h100", "--fault=gpu-lost=8", "driver"),

@@ -26,18 +26,11 @@ Faulty = Callable[..., Path]
 PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
 #: Of the GPUs' devices in /proc/devices, by release.
 MAJORS = {
-    **dict.fromkeys(("515", "535"), [("195", "nvidia-frontend")]),
-    **dict.fromkeys(
-        ("550", "580"), [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")]
-    ),
+    **dict.fromkeys(("515", "535"), ("nvidia-frontend",)),
+    **dict.fromkeys(("550", "580"), ("nvidia", "nvidia-modeset", "nvidiactl")),
 }
-#: The first files that only root may read.
-FOR_ROOT = (
-    "capabilities/fabric-imex-mgmt",
-    "capabilities/fabric-mgmt",
-    "mig/config",
-    "nvidia-cap1",
-)
+#: Files that only root may read.
+FOR_ROOT = ("/fabric-imex-mgmt", "/fabric-mgmt", "/mig/config", "/nvidia-cap1")
 #: Capability devices and their modes, by profile.
 CAPABILITIES = {
     **{name: {1: 0o400, 2: 0o444} for name in ("dgx-a100", "dgx-h100", "gb200")},
@@ -205,7 +198,7 @@ def test_proc(root: Path, profile: Profile) -> None:
     devices = (root / "proc/devices").read_text()
     majors = re.findall(r"^ *(\d+) (nvidia\S*)$", devices, re.MULTILINE)
     assert majors == [
-        *MAJORS[profile.driver_version[:3]],
+        *(("195", name) for name in MAJORS[profile.driver_version[:3]]),
         *([("509", "nvidia-caps-imex-channels")] if profile.imex_channels else []),
         ("510", "nvidia-uvm"),
         ("511", "nvidia-caps"),
