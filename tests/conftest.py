@@ -156,6 +156,24 @@ def t4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gb200(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated server with IMEX channels, shared: do not change it."""
+    return make_sim("gb200", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def workstation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated desktop with 32-bit libraries, shared: do not change it."""
+    return make_sim("workstation", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def rack_128(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated host with 128 GPUs, shared: do not change it."""
+    return make_sim("rack-128", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def run_in_host() -> RunOnHost:
     """Run a command in a mount namespace whose /dev is that of a simulated host.
 
