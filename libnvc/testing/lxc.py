@@ -3,7 +3,7 @@
 
 A container is started in a mount namespace of its own, in which root has subordinate ids, and
 nothing that the container's root must reach lies in a directory that is closed to others. Nothing
-of the host is changed but cgroups, which LXC removes.
+of the host is changed but cgroups.
 """
 
 from __future__ import annotations

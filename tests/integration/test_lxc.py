@@ -128,7 +128,7 @@ def test_every_library_is_found(make: Make, dgx_a100: Path) -> None:
     container = make(
         NVIDIA_VISIBLE_DEVICES="0", NVIDIA_DRIVER_CAPABILITIES="utility,compute,video,graphics"
     )
-    done = container.run("ldconfig", "-p")
+    done = container.run("/sbin/ldconfig", "-p")
     found = dict(re.findall(r"^\t(\S+) .* => (\S+)$", done.stdout, re.MULTILINE))
     wanted = set(libraries(dgx_a100, "utility", "compute", "video", "graphics"))
     assert len(wanted) == 17
