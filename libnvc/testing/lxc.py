@@ -21,18 +21,8 @@ if TYPE_CHECKING:
 #: The hook that comes with LXC and gives unprivileged containers GPUs.
 NVIDIA_HOOK = Path("/usr/share/lxc/hooks/nvidia")
 
-#: Who root of an unprivileged container is on the host, and how many ids the container has.
-FIRST_ID = 100000
-IDS = 65536
-
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
-_UNPRIVILEGED = f"""\
-lxc.include = /usr/share/lxc/config/userns.conf
-lxc.idmap = u 0 {FIRST_ID} {IDS}
-lxc.idmap = g 0 {FIRST_ID} {IDS}
-lxc.rootfs.options = idmap=container
-"""
 
 
 class LxcContainer:
@@ -42,6 +32,16 @@ class LxcContainer:
         name: LXC's name for it, unique.
         directory: for the configuration, LXC's state and log.
     """
+
+    #: Who root of an unprivileged container is on the host, and how many ids the container has.
+    FIRST_ID = 100000
+    IDS = 65536
+
+    _UNPRIVILEGED = (
+        "lxc.include = /usr/share/lxc/config/userns.conf",
+        f"lxc.idmap = u 0 {FIRST_ID} {IDS}",
+        f"lxc.idmap = g 0 {FIRST_ID} {IDS}",
+    )
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class LxcContainer:
 
         Args:
             directory: for the configuration and LXC's state; made if missing, absolute.
-            rootfs: an absolute path.
+            rootfs: an absolute path; FIRST_ID's if unprivileged, or mapped by an option in `more`.
             mount_hooks: programs that LXC runs inside the container's namespaces, before the
                 container's root becomes theirs.
             environment: of the hooks and of what runs in the container.
@@ -81,10 +81,10 @@ class LxcContainer:
             "lxc.apparmor.profile = unconfined",
             *(f"lxc.environment = {name}={value}" for name, value in (environment or {}).items()),
             *(f"lxc.hook.mount = {hook}" for hook in mount_hooks),
+            *(() if privileged else self._UNPRIVILEGED),
             *more,
         ]
-        text = "\n".join([*lines, ""])
-        (directory / "config").write_text(text if privileged else text + _UNPRIVILEGED)
+        (directory / "config").write_text("\n".join([*lines, ""]))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Start the container, run a command in it to its end, and return what it printed.
@@ -112,7 +112,7 @@ class LxcContainer:
     def _view(self) -> str:
         """Return shell that gives root subordinate ids, and opens the way to what is shown."""
         ids = self.directory / "ids"
-        ids.write_text(f"root:{FIRST_ID}:{IDS}\n")
+        ids.write_text(f"root:{self.FIRST_ID}:{self.IDS}\n")
         lines = [shlex.join(["mount", "--bind", f"{ids}", f"/etc/sub{k}"]) for k in ("uid", "gid")]
         hidden = {path: above for path in self._shown if (above := _first_closed(path))}
         # Held open while tmpfs cover the closed directories above; then bound where they were.
