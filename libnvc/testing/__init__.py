@@ -7,7 +7,14 @@ Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 from .lxc import NVIDIA_HOOK, LxcContainer
 from .namespaces import NamespaceContainer
 from .oci import ContainerFailedError, OciContainer, configure_hook
-from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
+from .rootfs import (
+    PROGRAMS,
+    copy_program,
+    make_busybox_like,
+    make_rhel_like,
+    make_rootfs,
+    multiarch,
+)
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
@@ -20,6 +27,8 @@ __all__ = [
     "OciContainer",
     "configure_hook",
     "copy_program",
+    "make_busybox_like",
+    "make_rhel_like",
     "make_rootfs",
     "mounts",
     "multiarch",
