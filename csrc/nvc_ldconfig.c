@@ -111,8 +111,8 @@ static int change_root(struct nvc_error *err)
 		return fail(err, "mount attributes", "root");
 	if (fchdir(tree_fd) < 0)
 		return fail(err, "chdir", "root");
-	/* EINVAL: the old root is the kernel's first one, an initramfs, which nothing can replace. It
-	 * stays as above. */
+	/* EINVAL: the old root is the kernel's first one, an initramfs, which nothing can replace.
+	 * It stays as above. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0) {
 		if (errno != EINVAL)
 			return fail(err, "pivot_root", "root");

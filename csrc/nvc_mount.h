@@ -55,8 +55,8 @@ int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mou
 int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
                    const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err);
 
-/* Take what a loose mount is once more, also after that was attached where we are now. The fd is the
- * caller's. */
+/* Take what a loose mount is once more, also after that was attached where we are now. The fd is
+ * the caller's. */
 int nvc_mount_again(const struct nvc_loose_mount *mount, struct nvc_loose_mount *out,
                     struct nvc_error *err);
 

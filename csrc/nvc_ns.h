@@ -39,5 +39,6 @@ int nvc_ns_enter(const struct nvc_container *container, struct nvc_error *err);
 
 /* Fail with NVC_ENAMESPACE where the mount that a directory of our own namespace is in is one that
  * the host's first process sees, or where that cannot be told: what is mounted below it would be
- * the host's. In a user namespace the kernel sees to it already. `fds_fd`: our own /proc/self/fd. */
+ * the host's. In a user namespace the kernel sees to it already. `fds_fd`: our own /proc/self/fd.
+ */
 int nvc_ns_refuse_host(int dir_fd, int fds_fd, struct nvc_error *err);

@@ -327,8 +327,7 @@ static int cover(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_er
 		warn(ops, task->path, ": the image has a file of its own there: kept");
 		return 0;
 	}
-	nvc_autofd int target_fd =
-	    nvc_step_mount_point(ops, task, ops->loose[linked].mode, err);
+	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, ops->loose[linked].mode, err);
 	if (target_fd < 0 || nvc_mount_again(&ops->loose[linked], &again, err) < 0)
 		return -1;
 	nvc_autofd int again_fd = again.fd;

@@ -8,7 +8,6 @@ of the host is changed but cgroups.
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import uuid
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 NVIDIA_HOOK = Path("/usr/share/lxc/hooks/nvidia")
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 
 class LxcContainer:
@@ -92,9 +90,10 @@ class LxcContainer:
         The exit status is 1, with what LXC says on standard error, where the container does not
         start.
         """
+        here = str(self.directory)
         execute = [
-            *("lxc-execute", "-P", self.directory / "state", "-n", self.name),
-            *("-f", self.directory / "config", "-o", self.directory / "log", "-l", "DEBUG"),
+            *("lxc-execute", "-P", f"{here}/state", "-n", self.name),
+            *("-f", f"{here}/config", "-o", f"{here}/log", "-l", "DEBUG"),
         ]
         (self.directory / "state").mkdir(exist_ok=True)
         return subprocess.run(

@@ -81,7 +81,8 @@ def test_the_loader_cache_is_updated(image: Path, target: nvc.Target, dgx_a100: 
     )
     plan = nvc.make_plan(nvc.discover(str(dgx_a100)), request.replace(device_rules=False))
     applied = nvc.apply(plan, target)
-    listing = ["/sbin/ldconfig", "-p", "-C", image / "etc/ld.so.cache"]
-    assert "\tlibcuda.so.1 " in subprocess.run(listing, capture_output=True, text=True).stdout
+    listing = ["/sbin/ldconfig", "-p", "-C", f"{image}/etc/ld.so.cache"]
+    listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+    assert "\tlibcuda.so.1 " in listed
     nvc.detach(applied)
     assert (tree(image), mounts(target.pid)) == (before, table)

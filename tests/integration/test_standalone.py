@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libnvc as nvc
+import libnvc.sim
 from libnvc.testing import NamespaceContainer, make_rootfs, mounts, tree
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ LIBS = "/usr/lib/x86_64-linux-gnu"
 OWNER = 1000
 EPERM = 1
 
+USER = ["unshare", "--user", "--map-root-user", "--mount"]
+
 #: A command line that makes namespaces, by the name of the test's parameter.
 INSIDE = {
-    "user": ["unshare", "--user", "--map-root-user", "--mount"],
+    "user": USER,
     "privileged": ["unshare", "--mount", "--propagation", "private"],
-    "private proc": ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"],
+    "private proc": [*USER, "--pid", "--fork", "--mount-proc"],
     # Root of no user namespace, with its capabilities all the same.
     "no root": ["unshare", "--user", "--map-user=5", "--map-group=5", "--keep-caps", "--mount"],
 }
@@ -110,13 +113,15 @@ def test_apply_and_detach_inside(rootfs: Path, dgx_a100: Path, way: str) -> None
     assert tree(rootfs) == before
 
 
-def test_the_command_inside(rootfs: Path, dgx_a100: Path, commands: Path) -> None:
-    command = [commands / "nvidia-container-cli", f"--root={dgx_a100}", "--user", "configure"]
+def test_the_command_inside(tmp_path: Path, rootfs: Path, dgx_a100: Path, commands: Path) -> None:
+    log = tmp_path / "log"
+    command = [f"{commands}/nvidia-container-cli", f"--root={dgx_a100}", "--user", f"--debug={log}"]
     options = ["--no-cgroups", "--ldconfig=@/sbin/ldconfig", "--device=0", "--utility"]
-    done = run_inside(
-        "user", "sh", "-c", '"$@" && cat /proc/self/mountinfo', "sh", *command, *options, rootfs
-    )
+    script = 'echo $$; "$@" && cat /proc/self/mountinfo'
+    done = run_inside("user", "sh", "-c", script, "sh", *command, "configure", *options, rootfs)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "configuring container with 'no-cgroups utility standalone'" in log.read_text()
+    assert f"setting pid to {done.stdout.split()[0]}\n" in log.read_text()
     assert f"{rootfs}/dev/nvidia0 " in done.stdout
     assert f"{rootfs}/dev/nvidia1 " not in done.stdout
 
@@ -124,7 +129,7 @@ def test_the_command_inside(rootfs: Path, dgx_a100: Path, commands: Path) -> Non
 def test_a_failure_inside_leaves_nothing(rootfs: Path, dgx_a100: Path, commands: Path) -> None:
     (rootfs / "dev/nvidia0").mkdir()
     before = tree(rootfs)
-    command = [commands / "nvidia-container-cli", f"--root={dgx_a100}", "configure"]
+    command = [f"{commands}/nvidia-container-cli", f"--root={dgx_a100}", "configure"]
     done = run_inside("user", *command, "--no-cgroups", "--device=0", "--utility", rootfs)
     assert (done.returncode, done.stderr) == (
         1,
@@ -144,11 +149,9 @@ operation = nvc.BindMount(origin="x", path="/file", source="{tmp_path}/host/file
 nvc.apply(nvc.Plan(operations=(operation,)), nvc.Target(pid=0, rootfs="{rootfs}"))
 print(*mounts()[-1].options)
 """
-    command = [
-        *("sh", "-ec", 'mount -t tmpfs -o "nosuid,nodev,noexec" tmpfs "$1"; : >"$1/file"; shift; exec "$@"'),
-        *("sh", tmp_path / "host", *INSIDE["user"], sys.executable, "-c", script),
-    ]
-    done = run_inside("privileged", *command)
+    mount = 'mount -t tmpfs -o nosuid,nodev,noexec tmpfs "$1"; : >"$1/file"; shift; exec "$@"'
+    command = [*USER, sys.executable, "-c", script]
+    done = run_inside("privileged", "sh", "-ec", mount, "sh", tmp_path / "host", *command)
     assert (done.stderr, done.stdout) == ("", "nodev noexec nosuid relatime ro\n")
 
 
@@ -228,8 +231,8 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def sim(public: Path) -> Path:
-    profile = next(p for p in nvc.sim.profiles() if p.name == "t4")
-    nvc.sim.create(profile, public / "sim")
+    profile = next(p for p in libnvc.sim.profiles() if p.name == "t4")
+    libnvc.sim.create(profile, public / "sim")
     return public / "sim"
 
 
@@ -320,7 +323,7 @@ def test_a_failure_of_the_owner_leaves_nothing(owned: NamespaceContainer, sim: P
     assert (tree(owned.rootfs), mounts(owned.pid)) == (before, table)
 
 
-def test_the_owner_cannot_change_a_container_that_runs(owned: NamespaceContainer, sim: Path) -> None:
+def test_the_owner_cannot_change_what_runs(owned: NamespaceContainer, sim: Path) -> None:
     plan = plan_for(owned, sim)
     owned.start()
     target = nvc.Target(pid=owned.pid)

@@ -27,7 +27,7 @@ from libnvc.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.root
 
@@ -35,8 +35,8 @@ EISDIR, ENOTDIR = 21, 20
 PROFILES = "/etc/nvidia/nvidia-application-profiles-rc.d"
 VERSION = "535.261.03"
 
-IMAGES = {
-    "debian": (lambda root: None, "/usr/lib/x86_64-linux-gnu"),
+IMAGES: dict[str, tuple[Callable[[Path], None] | None, str]] = {
+    "debian": (None, "/usr/lib/x86_64-linux-gnu"),
     "rhel": (make_rhel_like, "/usr/lib64"),
     "busybox": (make_busybox_like, "/usr/lib64"),
 }
@@ -134,7 +134,8 @@ def box(
     root = tmp_path / "rootfs"
     subprocess.run(["cp", "-a", template, root], check=True)
     change, libs = IMAGES[request.param]
-    change(root)
+    if change is not None:
+        change(root)
     (root / "srv").mkdir()
     (root / "srv/victim").write_text("not to be touched")
     with NamespaceContainer(root) as container:
