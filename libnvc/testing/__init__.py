@@ -4,19 +4,31 @@
 Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 """
 
+from .lxc import NVIDIA_HOOK, LxcContainer
 from .namespaces import NamespaceContainer
 from .oci import ContainerFailedError, OciContainer, configure_hook
-from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
+from .rootfs import (
+    PROGRAMS,
+    copy_program,
+    make_busybox_like,
+    make_rhel_like,
+    make_rootfs,
+    multiarch,
+)
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
+    "NVIDIA_HOOK",
     "PROGRAMS",
     "ContainerFailedError",
+    "LxcContainer",
     "Mount",
     "NamespaceContainer",
     "OciContainer",
     "configure_hook",
     "copy_program",
+    "make_busybox_like",
+    "make_rhel_like",
     "make_rootfs",
     "mounts",
     "multiarch",
