@@ -3,7 +3,7 @@
 import os
 import platform
 import shlex
-import subprocess
+import subprocess  # noqa: TID253
 import time
 from pathlib import Path  # noqa: TID253
 

@@ -53,6 +53,9 @@ _SWITCHES = tuple(option.name for option in PARSER.options if not option.arg)
 #: libnvc's exceptions and the reference's error classes; the first that fits counts
 ERROR_CLASSES = (
     ("UnknownDeviceError", "device"),
+    ("MissingDeviceError", "mount"),
+    ("MigConfigError", "mig-config"),
+    ("MigMonitorError", "mig-monitor"),
     ("RequirementError", "requirement"),
     ("RequestError", "input"),
     ("DriverNotFoundError", "initialization"),

@@ -152,6 +152,20 @@ def discover(
     return found
 
 
+def probe_options(
+    settings: Settings, devices: tuple[str, ...], requirements: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return how discovery asks NVML, if what is asked for needs it to."""
+    import libnvc
+
+    if not libnvc.needs_probe(libnvc.Request(devices=devices, requirements=requirements)):
+        return {}
+    from .container_user import default_user
+
+    uid, gid = settings.user or default_user()
+    return {"probe": True, "uid": uid, "gid": gid}
+
+
 def wants_mig(right: str, values: Sequence[str]) -> bool:
     """Tell whether `--mig-config` or `--mig-monitor` asks for something.
 

@@ -19,6 +19,7 @@ from .container_common import (
     imex_channels,
     number,
     os_reason,
+    probe_options,
     start,
     wants_mig,
 )
@@ -27,7 +28,6 @@ from .output import complain, one_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from libnvc.model import Target
     from libnvc.plan import Plan
@@ -128,7 +128,13 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
 def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     import libnvc
 
-    found = discover(settings, log, skip=wish.skipped(), **_probe(settings, wish))
+    found = discover(
+        settings,
+        log,
+        skip=wish.skipped(),
+        mig_minors=wish.mig_config or wish.mig_monitor,
+        **probe_options(settings, wish.devices, wish.requirements),
+    )
     log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")
     target = libnvc.Target(pid=wish.pid, rootfs=wish.rootfs)
     layout = libnvc.inspect_container(target)
@@ -154,18 +160,6 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     _check_ldconfig(wish.ldconfig)
     _apply(plan, target, wish.ldconfig, log)
     return 0
-
-
-def _probe(settings: Settings, wish: Wish) -> dict[str, Any]:
-    """Return how discovery asks NVML, which only requirements may want to know something of."""
-    if not wish.requirements:
-        return {}
-    from libnvc._planner.requirements import needs_probe
-
-    from .container_user import default_user
-
-    uid, gid = settings.user or default_user()
-    return {"probe": needs_probe(wish.requirements), "uid": uid, "gid": gid}
 
 
 def read_wish(argv: Sequence[str]) -> Wish:

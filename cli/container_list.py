@@ -14,6 +14,7 @@ from .container_common import (
     discover,
     events,
     imex_channels,
+    probe_options,
     start,
     wants_mig,
 )
@@ -70,10 +71,14 @@ class Question(Record):
 def list_driver(settings: Settings, argv: Sequence[str]) -> int:
     """Print the paths that were asked for."""
     asked = read_question(argv)
-    # only where they are asked for: there are thousands
-    minors = {"mig_minors": True} if asked.mig_config or asked.mig_monitor else {}
     with start(settings, asked.imex_channels) as log:
-        found = discover(settings, log, skip=asked.skipped, **minors)
+        found = discover(
+            settings,
+            log,
+            skip=asked.skipped,
+            mig_minors=asked.mig_config or asked.mig_monitor,
+            **probe_options(settings, asked.devices or ()),
+        )
         put("".join(f"{path}\n" for path in paths(found, asked)))
     return 0
 
@@ -124,7 +129,7 @@ def paths(found: Inventory, asked: Question) -> list[str]:
 
 
 def _devices(found: Inventory, asked: Question) -> Iterator[str]:
-    from libnvc._planner.select import select
+    from libnvc._planner import select
 
     selection = select(found, asked.devices or ())
     if asked.devices is not None:

@@ -99,8 +99,8 @@ def _nodes(
     """Yield the nodes that can be made once a module is loaded."""
     if module == UVM_MODULE:
         major = _major(host, UVM_MODULE, report)
-        for path, minor in UVM if major is not None else ():
-            yield Node(name=_name(path), major=major, minor=minor)
+        if major is not None:
+            yield from (Node(name=_name(path), major=major, minor=minor) for path, minor in UVM)
         return
     parameters = _parameters(host)
     if module != "nvidia":
@@ -111,10 +111,10 @@ def _nodes(
         yield _fixed(f"/dev/nvidia{minor}", minor, parameters)
     yield from _capabilities(host, gpus, report)
     major = _major(host, _IMEX, report) if imex_channels else None
-    for channel in imex_channels if major is not None else ():
-        yield Node(
-            name=f"{_IMEX}/channel{channel}", major=major, minor=channel, parameters=parameters
-        )
+    if major is not None:
+        for channel in imex_channels:
+            name = f"{_IMEX}/channel{channel}"
+            yield Node(name=name, major=major, minor=channel, parameters=parameters)
 
 
 def _fixed(path: str, minor: int, parameters: NodeParameters) -> Node:
@@ -170,7 +170,9 @@ def _capabilities(host: Host, gpus: int, report: Report) -> Iterator[Node]:
     directory = f"{host.driver_directory()}/capabilities"
     rights = list(_rights(host, directory, gpus))
     major = _major(host, _CAPS, report) if rights else None
-    for right in rights if major is not None else ():
+    if major is None:
+        return
+    for right in rights:
         try:
             fields = parse_fields(read_file(f"{directory}/{right}"))
         except DiscoveryError as error:

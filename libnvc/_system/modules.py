@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from errno import ENOENT, EPERM
+from signal import SIGKILL
 from stat import S_ISREG, S_IXUSR
 
 from .._discover.root import read_file
@@ -59,41 +60,29 @@ def _modprobe(host: Host) -> str | None:
 
 
 def _run(host: Host, command: tuple[str, str], timeout: float) -> None:
-    import subprocess  # off the path of a start whose modules are loaded
+    import subprocess  # only here: at most starts the modules are loaded
 
     def enter() -> None:
         os.chroot(host.root.prefix or "/")
         os.chdir("/")
 
     try:
-        process = subprocess.Popen(  # noqa: PLW1509  (commands have no other threads)
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_ENVIRONMENT,
             start_new_session=True,
-            preexec_fn=enter,
+            preexec_fn=enter,  # noqa: PLW1509  (two system calls, no lock)
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise _failure(command[1], f"{command[0]}: {error}") from error
     try:
         process.wait(timeout)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, SIGKILL)
         raise _failure(command[1], f"{command[0]} did not end in {timeout:g} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-            _reap(process)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    import subprocess
-
-    try:
-        process.wait(1)
-    except subprocess.TimeoutExpired:
-        return  # stuck in the kernel: nobody can end it
 
 
 def _failure(name: str, cause: str, number: int = 0) -> NvcError:
