@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from errno import ENOENT, EPERM
-from signal import SIGKILL
 from stat import S_ISREG, S_IXUSR
 
 from .._discover.root import read_file
@@ -81,7 +80,11 @@ def _run(host: Host, command: tuple[str, str], timeout: float) -> None:
     try:
         process.wait(timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, SIGKILL)
+        os.killpg(process.pid, 9)
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            pass  # stuck in the kernel: nobody can end it
         raise _failure(command[1], f"{command[0]} did not end in {timeout:g} s") from None
 
 
