@@ -16,7 +16,7 @@ SIM_MACHINES = ("x86_64", "aarch64")
 
 # What is built: its sources, and the name the loader knows it by if it is a library.
 _DEVICES = ("sim_config", "sim_devices")
-_NVML = ("nvml_state", "nvml_system", "nvml_device", "nvml_board")
+_NVML = ("nvml_state", "nvml_system", "nvml_device", "nvml_mig", "nvml_board")
 _SMI = ("start", "smi_main", "smi_fields", "smi_query", "smi_table")
 SIM_LIBRARIES = {
     "libnvidia-ml.so": ("libnvidia-ml.so.1", (*_NVML, *_DEVICES)),
