@@ -71,7 +71,7 @@ PARSER = Parser(
         Option(name="no-cgroups", doc="Add no device-cgroup rules"),
         Option(name="no-devbind", doc="Put no device nodes into the container"),
         *SKIP_OPTIONS,
-        Option(name="no-cntlibs", doc="As --cuda-compat-mode=disabled, which it overrules"),
+        Option(name="no-cntlibs", doc="The same as --cuda-compat-mode=disabled, and stronger"),
         Option(
             name="cuda-compat-mode",
             arg="MODE",

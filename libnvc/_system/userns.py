@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-_EVERYBODY = ["0", "0", "4294967295"]
+_EVERYBODY = [b"0", b"0", b"4294967295"]
 
 
 def in_user_namespace(proc: str = "/proc/self") -> bool:
@@ -20,11 +20,11 @@ def in_user_namespace(proc: str = "/proc/self") -> bool:
         # an empty map is that of a namespace that is not set up yet
         if any(line.split() != _EVERYBODY for line in maps):
             return True
-        return _first_line(f"{proc}/setgroups").startswith("deny")
+        return _first_line(f"{proc}/setgroups").startswith(b"deny")
     except FileNotFoundError:
         return False  # a kernel without them
 
 
-def _first_line(path: str) -> str:
-    with open(path, encoding="ascii", errors="replace") as file:
+def _first_line(path: str) -> bytes:
+    with open(path, "rb") as file:
         return file.readline()
