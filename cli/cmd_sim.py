@@ -27,7 +27,10 @@ def create(
     profile: Annotated[str, typer.Option(help="The host; `nvc sim list` shows them.")],
     fault: Annotated[
         str,
-        typer.Option(help="nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N or gpu-lost=N."),
+        typer.Option(
+            help="nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N, gpu-lost=N, not-loaded, "
+            "uvm-missing, version-mismatch or two-versions."
+        ),
     ] = "",
     as_json: _Json = False,
 ) -> None:
@@ -57,7 +60,7 @@ def list_profiles(*, as_json: _Json = False) -> None:
     lines = [("PROFILE", "DRIVER", "CUDA", "HOST")]
     lines += [(p.name, p.driver_version, p.cuda_version, p.title) for p in sim.profiles()]
     put(
-        "".join(f"{name:<10} {driver:<11} {cuda:<5} {host}\n" for name, driver, cuda, host in lines)
+        "".join(f"{name:<12} {driver:<11} {cuda:<5} {host}\n" for name, driver, cuda, host in lines)
     )
 
 

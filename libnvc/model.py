@@ -126,12 +126,11 @@ class MigDevice(Record):
 
 
 class Mig(Record):
-    """What configuring and watching MIG takes.
+    """What configuring and watching MIG take.
 
     Attributes:
         config, monitor: the rights to do so, None where the module does not have them.
-        minors: for each right of a GPU the minors of GPU and capability device; read only when
-            asked for, as there are 135 for each GPU.
+        minors: for each right of a GPU, there or not, the minors of GPU and capability device.
         major: of the capability devices, None where the module has files only.
     """
 
@@ -183,7 +182,7 @@ class Inventory(Record):
         control: control devices in the order nvidiactl, uvm, uvm-tools, modeset.
         libraries, binaries, firmware, ipcs: in the order of the capability tables; 32-bit libraries
             after all others.
-        mig: what configuring MIG takes.
+        mig: what configuring MIG takes; found only when asked for.
         imex_channels: devices of the IMEX channels that the host has, by number.
         proc_files: params, version, registry, those that exist, content unchanged.
         warnings: one line each.

@@ -132,6 +132,12 @@ def dgx_a100(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def dgx_a100_mig(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX A100 with MIG devices, shared: do not change it."""
+    return make_sim("dgx-a100-mig", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def dgx_h100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated DGX H100, shared: do not change it."""
     return make_sim("dgx-h100", tmp_path_factory)
@@ -147,6 +153,24 @@ def mx150(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def t4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated cloud server with a Tesla T4, shared: do not change it."""
     return make_sim("t4", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gb200(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated server with IMEX channels, shared: do not change it."""
+    return make_sim("gb200", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def workstation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated desktop with 32-bit libraries, shared: do not change it."""
+    return make_sim("workstation", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def rack_128(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated host with 128 GPUs, shared: do not change it."""
+    return make_sim("rack-128", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ static const struct {
     {CUDA_ERROR_NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
     {CUDA_ERROR_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+     "system has unsupported display driver / cuda driver combination"},
     {CUDA_ERROR_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -65,8 +67,8 @@ CUresult cuGetErrorName(CUresult error, const char **pStr)
 	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is none,
- * the first MIG device: CUDA never uses more than one of these. */
+/* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is
+ * none, the first MIG device: CUDA never uses more than one of these. */
 static int find_devices(struct device devices[SIM_MAX_GPUS])
 {
 	const struct sim_gpu *gpus[SIM_MAX_GPUS];
@@ -96,6 +98,8 @@ CUresult cuInit(unsigned int Flags)
 		return CUDA_SUCCESS;
 	if (sim_open_control() != ENXIO)
 		return CUDA_ERROR_NO_DEVICE;
+	if (sim_config()->fault == SIM_FAULT_VERSION_MISMATCH)
+		return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
 	count = find_devices(devices);
 	if (count == 0)
 		return CUDA_ERROR_NO_DEVICE;

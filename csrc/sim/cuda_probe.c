@@ -17,7 +17,7 @@ int main(int argc, char **argv);
 	X(cuDeviceGetCount)                                                                        \
 	X(cuDeviceGet)                                                                             \
 	X(cuDeviceGetName)                                                                         \
-	X(cuDeviceGetUuid_v2)                                                                       \
+	X(cuDeviceGetUuid_v2)                                                                      \
 	X(cuDeviceGetPCIBusId)                                                                     \
 	X(cuDeviceTotalMem_v2)                                                                     \
 	X(cuDeviceGetAttribute)

@@ -65,13 +65,14 @@ nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensor
 	return NVML_SUCCESS;
 }
 
-/* None of the simulated boards has a fan of its own. */
 nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int *speed)
 {
 	NVML_QUERY(gpu, device, speed != NULL);
 
-	(void)gpu;
-	return NVML_ERROR_NOT_SUPPORTED;
+	if (gpu->fan == 0)
+		return NVML_ERROR_NOT_SUPPORTED;
+	*speed = gpu->fan - 1;
+	return NVML_SUCCESS;
 }
 
 static nvmlReturn_t known(unsigned int value, unsigned int *out)
@@ -130,8 +131,7 @@ nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *di
 {
 	NVML_QUERY(gpu, device, display != NULL);
 
-	(void)gpu;
-	*display = NVML_FEATURE_DISABLED;
+	*display = gpu->display != 0 ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
 	return NVML_SUCCESS;
 }
 

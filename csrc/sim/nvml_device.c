@@ -44,6 +44,8 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device
 
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
+	nvmlDevice_t mig;
+
 	if (nvml_count() < 0)
 		return NVML_ERROR_UNINITIALIZED;
 	if (uuid == NULL || device == NULL)
@@ -55,8 +57,11 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 		if (gpu != NULL && strcasecmp(gpu->uuid, uuid) == 0)
 			return nvmlDeviceGetHandleByIndex_v2(i, device);
 	}
-	*device = nvml_find_mig_uuid(uuid);
-	return *device != NULL ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
+	mig = nvml_find_mig_uuid(uuid);
+	if (mig == NULL)
+		return NVML_ERROR_NOT_FOUND;
+	*device = mig;
+	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device)

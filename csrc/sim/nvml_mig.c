@@ -36,14 +36,18 @@ nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *c
 nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index,
                                                  nvmlDevice_t *migDevice)
 {
+	nvmlDevice_t found;
 	NVML_QUERY(gpu, device, migDevice != NULL);
 
 	if (gpu->mig_devices == 0)
 		return NVML_ERROR_NOT_SUPPORTED;
 	if (index >= gpu->mig_devices)
 		return NVML_ERROR_INVALID_ARGUMENT;
-	*migDevice = nvml_find_mig(nvml_index(device), index);
-	return *migDevice != NULL ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
+	found = nvml_find_mig(nvml_index(device), index);
+	if (found == NULL)
+		return NVML_ERROR_NOT_FOUND;
+	*migDevice = found;
+	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t migDevice,

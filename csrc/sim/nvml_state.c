@@ -50,6 +50,8 @@ static nvmlReturn_t misbehave(void)
 		nvml_crash();
 	case SIM_FAULT_NVML_ERROR:
 		return (nvmlReturn_t)config->fault_code;
+	case SIM_FAULT_VERSION_MISMATCH:
+		return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
 	case SIM_FAULT_NONE:
 	case SIM_FAULT_NVML_CRASH_QUERY:
 	case SIM_FAULT_GPU_LOST:

@@ -18,6 +18,7 @@ enum sim_fault {
 	SIM_FAULT_NVML_CRASH_QUERY, /* nvmlDeviceGetName dies of SIGSEGV */
 	SIM_FAULT_NVML_ERROR,       /* nvmlInit returns fault_code */
 	SIM_FAULT_GPU_LOST,         /* gpus[fault_code] fell off the bus */
+	SIM_FAULT_VERSION_MISMATCH, /* the kernel module is of another version */
 };
 
 struct sim_gpu {
@@ -42,6 +43,8 @@ struct sim_gpu {
 	uint32_t power_usage; /* milliwatts; 0: not known */
 	uint32_t power_limit; /* milliwatts; 0: none */
 	uint32_t performance; /* P-state, 0 to 15 */
+	uint32_t display;     /* 0 or 1: one is connected */
+	uint32_t fan;         /* 1 + speed in percent; 0: no fan */
 	char name[96];
 	char uuid[48]; /* "GPU-…" */
 	char vbios[32];
@@ -77,9 +80,9 @@ struct sim_config {
 	struct sim_mig migs[SIM_MAX_MIGS]; /* by GPU, in NVML's order */
 };
 
-_Static_assert(sizeof(struct sim_gpu) == 272, "no padding: blob.py packs the same");
+_Static_assert(sizeof(struct sim_gpu) == 280, "no padding: blob.py packs the same");
 _Static_assert(sizeof(struct sim_mig) == 128, "no padding");
-_Static_assert(sizeof(struct sim_config) == 216 + SIM_MAX_GPUS * 272 + SIM_MAX_MIGS * 128,
+_Static_assert(sizeof(struct sim_config) == 216 + SIM_MAX_GPUS * 280 + SIM_MAX_MIGS * 128,
                "no padding");
 
 /* The record of this library. */

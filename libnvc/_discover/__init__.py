@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..model import Inventory
+from ..model import Inventory, Mig
 from . import tables
 from .binaries import find_binaries
 from .devices import find_control
@@ -26,7 +26,7 @@ def discover(
     gid: int | None = None,
     timeout: float = 10.0,
     skip: frozenset[str] = frozenset(),
-    mig_minors: bool = False,
+    mig_control: bool = False,
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
@@ -45,7 +45,8 @@ def discover(
         gid: group that asks NVML; None stays who we are.
         timeout: seconds for all of the probe.
         skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
-        mig_minors: whether `Inventory.mig.minors` is read: only configuring MIG needs it.
+        mig_control: whether `Inventory.mig` is filled, which only configuring and watching MIG
+            need. Part of it root alone may read.
 
     Raises:
         DriverNotFoundError: no driver is installed under the root, its kernel module is not
@@ -56,7 +57,7 @@ def discover(
     """
     driver = DriverRoot(root)
     inventory = _read(driver, f"/{ldcache.lstrip('/')}", path, mps_directory, skip)
-    inventory = _add_capabilities(driver, inventory, mig_minors=mig_minors)
+    inventory = _add_capabilities(driver, inventory, mig_control=mig_control)
     if probe:
         from .nvml import add_probe
 
@@ -91,11 +92,11 @@ def _read(
     )
 
 
-def _add_capabilities(driver: DriverRoot, inventory: Inventory, *, mig_minors: bool) -> Inventory:
+def _add_capabilities(driver: DriverRoot, inventory: Inventory, *, mig_control: bool) -> Inventory:
     capabilities = Capabilities(driver, inventory.proc)
     return inventory.replace(
         gpus=tuple(capabilities.add_to(gpu) for gpu in inventory.gpus),
-        mig=capabilities.mig(minors=mig_minors),
+        mig=capabilities.control() if mig_control else Mig(),
         imex_channels=find_imex_channels(driver, inventory.proc),
     )
 

@@ -36,8 +36,8 @@ class Capabilities:
         self._major = read_major(root, proc, _CAPS_MODULE) if self._names else None
         self._nodes: frozenset[str] | None = None
 
-    def mig(self, *, minors: bool) -> Mig:
-        """Return what configuring MIG takes."""
+    def control(self) -> Mig:
+        """Return what configuring and watching MIG take."""
         if "mig" not in self._names:
             return Mig()
         known = self._list(f"{_DIRECTORY}/mig")
@@ -48,7 +48,7 @@ class Capabilities:
         return Mig(
             config=config,
             monitor=monitor,
-            minors=tuple(self._minors()) if minors and self._major is not None else (),
+            minors=tuple(self._minors()) if self._major is not None else (),
             major=self._major,
         )
 

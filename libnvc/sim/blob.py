@@ -18,7 +18,7 @@ MAX_GPUS = 128
 #: Of all GPUs together.
 MAX_MIGS = 64
 HEAD = struct.Struct("=16s10I80s80s")
-GPU = struct.Struct("=3Q18I96s48s32s")
+GPU = struct.Struct("=3Q20I96s48s32s")
 MIG = struct.Struct("=Q6I32s64s")
 SIZE = HEAD.size + MAX_GPUS * GPU.size + MAX_MIGS * MIG.size
 
@@ -81,6 +81,8 @@ def _pack_gpu(gpu: SimGpu) -> bytes:
         gpu.power_mw,
         gpu.power_limit_mw,
         gpu.performance,
+        gpu.display,
+        0 if gpu.fan is None else gpu.fan + 1,
         gpu.name.encode("ascii"),
         gpu.uuid.encode("ascii"),
         gpu.vbios.encode("ascii"),

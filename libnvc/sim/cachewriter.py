@@ -12,19 +12,19 @@ _HEADER = struct.Struct("<20sIIB3xI12x")
 _ENTRY = struct.Struct("<iIIIQ")
 
 
-def write_cache(entries: list[tuple[str, str]], flags: int) -> bytes:
+def write_cache(entries: list[tuple[str, str, int]]) -> bytes:
     """Return a loader cache.
 
     Args:
-        entries: SONAME and absolute path, in any order.
-        flags: of every entry: the kind of library.
+        entries: SONAME, absolute path and flags, which tell the kind of library. Of two libraries
+            with the same SONAME and flags the loader takes the one that comes first here.
     """
     # The loader searches by halving: this order is part of the format.
     ordered = sorted(entries, key=functools.cmp_to_key(_compare), reverse=True)
     strings = bytearray()
     offset = _HEADER.size + _ENTRY.size * len(ordered)
     table = []
-    for soname, path in ordered:
+    for soname, path, flags in ordered:
         key = offset + len(strings)
         strings += soname.encode("ascii") + b"\0"
         value = offset + len(strings)
@@ -34,9 +34,12 @@ def write_cache(entries: list[tuple[str, str]], flags: int) -> bytes:
     return header + b"".join(table) + bytes(strings)
 
 
-def _compare(one: tuple[str, str], other: tuple[str, str]) -> int:
+def _compare(one: tuple[str, str, int], other: tuple[str, str, int]) -> int:
+    return _compare_names(one[0], other[0]) or one[2] - other[2]
+
+
+def _compare_names(left: str, right: str) -> int:
     """Compare names as the loader does: runs of digits as numbers, and above other characters."""
-    left, right = one[0], other[0]
     i = j = 0
     while i < len(left) and j < len(right):
         if left[i].isdigit() and right[j].isdigit():

@@ -8,9 +8,11 @@ import json
 from .blob import patch
 from .cachewriter import write_cache
 from .capabilities import capability_directories, capability_files, minor_files
-from .elfwriter import abi_note, write_library
+from .elfwriter import write_library
+from .faults import NOT_LOADED, TWO_VERSIONS, VERSION_MISMATCH, older_version, parse_fault
+from .installed import InstalledLibraries
 from .kernel import proc_files, sys_files
-from .libraries import DriverLibrary, driver_libraries
+from .libraries import driver_libraries, driver_libraries32
 from .machine import Machine
 from .records import Profile
 from .tree import Tree
@@ -26,88 +28,88 @@ _IDLE_PROGRAMS = (
     "nvidia-modprobe",
     "nvidia-persistenced",
 )
-_TLS_NOTE = abi_note((2, 3, 99))
 _FIRMWARE = b"stands for the firmware of a simulated GPU\n"
 
 
 def write_driver(
-    tree: Tree, profile: Profile, machine: Machine, native: dict[str, bytes], fault: tuple[int, int]
+    tree: Tree, profile: Profile, machine: Machine, native: dict[str, bytes], fault: str
 ) -> None:
     """Write everything but device nodes."""
-    _write_skeleton(tree, machine)
-    for name in ("libnvidia-ml.so", "libcuda.so"):
-        native = {**native, name: patch(native[name], profile, fault)}
-    _write_libraries(tree, profile, machine, native)
-    _write_programs(tree, native)
+    _write_skeleton(tree)
+    _write_libraries(tree, profile, machine, native, fault)
+    _write_programs(tree, profile, native)
     _write_data(tree, profile)
-    for path, text in proc_files(profile, machine.name).items():
+    for path, text in proc_files(profile, machine.name, fault).items():
         tree.file(path, text.encode("ascii"), 0o644 if path.endswith("/registry") else 0o444)
-    _write_capabilities(tree, profile)
-    for path, data in sys_files(profile).items():
+    if fault != NOT_LOADED:
+        _write_capabilities(tree, profile)
+    for path, data in sys_files(profile, fault).items():
         tree.file(path, data, 0o444)
     for daemon in profile.daemons:
         tree.socket(f"/run/{daemon}/socket")
 
 
-def _write_skeleton(tree: Tree, machine: Machine) -> None:
+def _write_skeleton(tree: Tree) -> None:
     for path in _DIRECTORIES:
         tree.directory(path)
     tree.directory("/tmp", 0o1777)  # noqa: S108 (inside the tree)
     for name in ("bin", "sbin", "lib", "lib64"):
         tree.link(f"/{name}", f"usr/{name}")
     tree.link("/var/run", "/run")
-    tree.file("/etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n")
-    configuration = f"/etc/ld.so.conf.d/{machine.name}-linux-gnu.conf"
-    tree.file(configuration, f"{machine.libs_dir}\n".encode("ascii"))
 
 
 def _write_libraries(
-    tree: Tree, profile: Profile, machine: Machine, native: dict[str, bytes]
+    tree: Tree, profile: Profile, machine: Machine, native: dict[str, bytes], fault: str
 ) -> None:
+    """Write all libraries, and the loader's configuration and cache."""
     version = profile.driver_version
-    cached: list[tuple[str, str]] = []
-    for library in driver_libraries(version):
-        directory = f"{machine.libs_dir}/{library.directory}".rstrip("/")
-        content = _content(library, version, machine, native)
-        names = _write_library(tree, library, directory, content, version)
-        if not library.directory:
-            cached += [(name, f"{directory}/{name}") for name in names]
-    tree.link(f"{machine.libs_dir}/gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1")
-    module = write_library(machine=machine.elf, soname="nvidia_drv.so", needed=("libc.so.6",))
-    tree.file(f"{machine.libs_dir}/nvidia/xorg/nvidia_drv.so", module)
-    tree.file("/etc/ld.so.cache", write_cache(cached, machine.cache_flags))
-
-
-def _write_library(
-    tree: Tree, library: DriverLibrary, directory: str, content: bytes, version: str
-) -> list[str]:
-    """Write a library and its links; return the names that ldconfig lists."""
-    file_name, soname = library.file_name(version), library.full_soname(version)
-    tree.file(f"{directory}/{file_name}", content)
-    if soname != file_name:
-        tree.link(f"{directory}/{soname}", file_name)
-    for link in library.links:
-        tree.link(f"{directory}/{link}", soname if link.endswith(".so") else file_name)
-    return [soname, *(link for link in library.links if link.endswith(".so"))]
-
-
-def _content(
-    library: DriverLibrary, version: str, machine: Machine, native: dict[str, bytes]
-) -> bytes:
-    if library.native:
-        return native[library.native]
-    needed = tuple(name.format(v=version) for name in library.needed)
-    return write_library(
-        machine=machine.elf,
-        soname=library.full_soname(version),
-        needed=(*needed, "libc.so.6"),
-        note=_TLS_NOTE if library.tls else b"",
+    current = InstalledLibraries(
+        version=version,
+        directory=machine.libs_dir,
+        bits=64,
+        elf=machine.elf,
+        cache_flags=machine.cache_flags,
+        native=_patch(native, profile, parse_fault(fault, profile)),
     )
+    # In the order of the configuration files' names, in which the loader prefers them.
+    installed = {f"{machine.name}-linux-gnu": (current, driver_libraries(version))}
+    if profile.libs32 and machine.libs32_dir:
+        other = current.replace(
+            directory=machine.libs32_dir,
+            bits=32,
+            elf=machine.elf32,
+            cache_flags=machine.cache_flags32,
+        )
+        installed["i386-linux-gnu"] = (other, driver_libraries32(version))
+    if fault == TWO_VERSIONS:
+        older = older_version(version)
+        left = profile.replace(driver_version=older)
+        other = current.replace(
+            version=older,
+            directory=f"/usr/lib/nvidia-{older}",
+            native=_patch(native, left, parse_fault(VERSION_MISMATCH, left)),
+        )
+        installed["00-nvidia"] = (other, driver_libraries(older))
+    cached: list[tuple[str, str, int]] = []
+    tree.file("/etc/ld.so.conf", b"include /etc/ld.so.conf.d/*.conf\n")
+    for name, (libraries, wanted) in sorted(installed.items()):
+        tree.file(f"/etc/ld.so.conf.d/{name}.conf", f"{libraries.directory}\n".encode("ascii"))
+        cached += libraries.write(tree, wanted)
+    module = write_library(
+        bits=64, machine=machine.elf, soname="nvidia_drv.so", needed=("libc.so.6",)
+    )
+    tree.file(f"{machine.libs_dir}/nvidia/xorg/nvidia_drv.so", module)
+    tree.file("/etc/ld.so.cache", write_cache(cached))
 
 
-def _write_programs(tree: Tree, native: dict[str, bytes]) -> None:
+def _patch(native: dict[str, bytes], profile: Profile, fault: tuple[int, int]) -> dict[str, bytes]:
+    """Return the working libraries for a host."""
+    return {name: patch(native[name], profile, fault) for name in ("libnvidia-ml.so", "libcuda.so")}
+
+
+def _write_programs(tree: Tree, profile: Profile, native: dict[str, bytes]) -> None:
     tree.file("/usr/bin/nvidia-smi", native["nvidia-smi"], 0o755)
-    for name in _IDLE_PROGRAMS:
+    for name in (*_IDLE_PROGRAMS, *profile.programs):
         tree.file(f"/usr/bin/{name}", native["idle"], 0o755)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write small shared objects: real ELF64 files that the loader maps and relocates, without code."""
+"""Write small shared objects: real ELF files that the loader maps and relocates, without code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,27 @@ _ALLOC, _WRITE = 2, 1
 _DT_NULL, _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB = 0, 1, 4, 5, 6
 _DT_STRSZ, _DT_SYMENT, _DT_SONAME = 10, 11, 14
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_DYNAMIC = struct.Struct("<QQ")
+
+class _Format:
+    """How a class of ELF files lays its tables out."""
+
+    def __init__(self, ident: int, word: str) -> None:
+        self.ident = b"\x7fELF" + bytes((ident, 1, 1))
+        self.header = struct.Struct(f"<16sHHI{word * 3}IHHHHHH")
+        self.section = struct.Struct(f"<II{word * 4}II{word * 2}")
+        self.dynamic = struct.Struct(f"<{word * 2}")
+        # These two have the same members in an order of their own.
+        self.segment = struct.Struct("<IIQQQQQQ" if word == "Q" else "<IIIIIIII")
+        self.symbol_size = 24 if word == "Q" else 16
+
+    def pack_segment(self, kind: int, flags: int, *rest: int) -> bytes:
+        """Return a program header; `rest`: offset, addresses, sizes, alignment."""
+        if self.segment.size == 56:
+            return self.segment.pack(kind, flags, *rest)
+        return self.segment.pack(kind, *rest[:-1], flags, rest[-1])
+
+
+_FORMATS = {32: _Format(1, "I"), 64: _Format(2, "Q")}
 
 
 class _Strings:
@@ -61,24 +77,28 @@ def abi_note(release: tuple[int, int, int]) -> bytes:
 
 
 def write_library(
-    *, machine: int, soname: str, needed: tuple[str, ...] = (), note: bytes = b""
+    *, bits: int, machine: int, soname: str, needed: tuple[str, ...] = (), note: bytes = b""
 ) -> bytes:
-    """Return an ELF64 little-endian shared object.
+    """Return a little-endian shared object.
 
     Args:
+        bits: 32 or 64.
         machine: e_machine.
         soname: DT_SONAME.
         needed: DT_NEEDED, in order.
         note: content of .note.ABI-tag; none if empty.
     """
+    form = _FORMATS[bits]
     strings = _Strings()
     names = [(_DT_NEEDED, strings.add(name)) for name in needed]
     names.append((_DT_SONAME, strings.add(soname)))
     # The dynamic section's size is known before its content is.
-    dynamic_size = _DYNAMIC.size * (len(names) + 6)
+    dynamic_size = form.dynamic.size * (len(names) + 6)
     sections = [
         _Section(".hash", _SHT_HASH, _ALLOC, struct.pack("<IIII", 1, 1, 0, 0), link=2, entry=4),
-        _Section(".dynsym", _SHT_DYNSYM, _ALLOC, bytes(_SYMBOL.size), link=3, entry=_SYMBOL.size),
+        _Section(
+            ".dynsym", _SHT_DYNSYM, _ALLOC, bytes(form.symbol_size), link=3, entry=form.symbol_size
+        ),
         _Section(".dynstr", _SHT_STRTAB, _ALLOC, strings.data),
         *([_Section(".note.ABI-tag", _SHT_NOTE, _ALLOC, note)] if note else []),
     ]
@@ -88,13 +108,13 @@ def write_library(
         _ALLOC | _WRITE,
         bytes(dynamic_size),
         link=3,
-        entry=_DYNAMIC.size,
+        entry=form.dynamic.size,
     )
     segments = 5 if note else 4
-    end = _place(sections, _HEADER.size + segments * _SEGMENT.size)
+    end = _place(sections, form.header.size + segments * form.segment.size)
     dynamic.offset = _align(end)
-    dynamic.data = _dynamic(names, sections, len(strings.data))
-    return _assemble(machine, [*sections, dynamic], end, segments)
+    dynamic.data = _dynamic(form, names, sections, len(strings.data))
+    return _assemble(form, machine, [*sections, dynamic], end, segments)
 
 
 def _align(offset: int) -> int:
@@ -109,7 +129,9 @@ def _place(sections: list[_Section], offset: int) -> int:
     return offset
 
 
-def _dynamic(names: list[tuple[int, int]], sections: list[_Section], strings: int) -> bytes:
+def _dynamic(
+    form: _Format, names: list[tuple[int, int]], sections: list[_Section], strings: int
+) -> bytes:
     where = {section.name: section.address for section in sections}
     entries = [
         *names,
@@ -117,13 +139,13 @@ def _dynamic(names: list[tuple[int, int]], sections: list[_Section], strings: in
         (_DT_STRTAB, where[".dynstr"]),
         (_DT_SYMTAB, where[".dynsym"]),
         (_DT_STRSZ, strings),
-        (_DT_SYMENT, _SYMBOL.size),
+        (_DT_SYMENT, form.symbol_size),
         (_DT_NULL, 0),
     ]
-    return b"".join(_DYNAMIC.pack(*entry) for entry in entries)
+    return b"".join(form.dynamic.pack(*entry) for entry in entries)
 
 
-def _segment_table(loaded: list[_Section], end: int) -> bytes:
+def _segment_table(form: _Format, loaded: list[_Section], end: int) -> bytes:
     dynamic = loaded[-1]
     size = len(dynamic.data)
     table = [
@@ -136,16 +158,16 @@ def _segment_table(loaded: list[_Section], end: int) -> bytes:
         if section.kind == _SHT_NOTE:
             length = len(section.data)
             table.append((_PT_NOTE, _R, *[section.offset] * 3, length, length, 4))
-    return b"".join(_SEGMENT.pack(*entry) for entry in table)
+    return b"".join(form.pack_segment(*entry) for entry in table)
 
 
-def _section_table(sections: list[_Section], names: _Strings) -> bytes:
-    table = [bytes(_SECTION.size)]
+def _section_table(form: _Format, sections: list[_Section], names: _Strings) -> bytes:
+    table = [bytes(form.section.size)]
     for section in sections:
         # Of .dynsym: the index of the first symbol that is not local.
         info = 1 if section.kind == _SHT_DYNSYM else 0
         table.append(
-            _SECTION.pack(
+            form.section.pack(
                 names.add(section.name),
                 section.kind,
                 section.flags,
@@ -161,35 +183,39 @@ def _section_table(sections: list[_Section], names: _Strings) -> bytes:
     return b"".join(table)
 
 
-def _assemble(machine: int, loaded: list[_Section], end: int, segments: int) -> bytes:
+def _assemble(
+    form: _Format, machine: int, loaded: list[_Section], end: int, segments: int
+) -> bytes:
     dynamic = loaded[-1]
     names = _Strings()
     last = _Section(".shstrtab", _SHT_STRTAB, 0, b"")
     last.offset = dynamic.offset + len(dynamic.data)
     sections = [*loaded, last]
-    _section_table(sections, names)  # once for the names, which the table's own place depends on
+    _section_table(
+        form, sections, names
+    )  # once for the names, which the table's own place depends on
     last.data = names.data
     table_offset = _align(last.offset + len(last.data))
-    header = _HEADER.pack(
-        b"\x7fELF\x02\x01\x01".ljust(16, b"\0"),
+    header = form.header.pack(
+        form.ident.ljust(16, b"\0"),
         3,  # ET_DYN
         machine,
         1,
         0,
-        _HEADER.size,
+        form.header.size,
         table_offset,
         0,
-        _HEADER.size,
-        _SEGMENT.size,
+        form.header.size,
+        form.segment.size,
         segments,
-        _SECTION.size,
+        form.section.size,
         len(sections) + 1,
         len(sections),
     )
     image = bytearray(table_offset)
-    image[: _HEADER.size] = header
-    table = _segment_table(loaded, end)
-    image[_HEADER.size : _HEADER.size + len(table)] = table
+    image[: form.header.size] = header
+    table = _segment_table(form, loaded, end)
+    image[form.header.size : form.header.size + len(table)] = table
     for section in sections:
         image[section.offset : section.offset + len(section.data)] = section.data
-    return bytes(image) + _section_table(sections, _Strings())
+    return bytes(image) + _section_table(form, sections, _Strings())

@@ -6,15 +6,43 @@ from __future__ import annotations
 from ..errors import RequestError
 from .records import Profile
 
+#: Faults of what lies around the libraries.
+NOT_LOADED = "not-loaded"
+UVM_MISSING = "uvm-missing"
+VERSION_MISMATCH = "version-mismatch"
+TWO_VERSIONS = "two-versions"
+
 #: Faults by name. N is the number that nvmlInit returns, or a GPU's place in the profile.
-FAULTS = ("nvml-hang", "nvml-crash", "nvml-crash-query", "nvml-error=N", "gpu-lost=N")
+FAULTS = (
+    "nvml-hang",
+    "nvml-crash",
+    "nvml-crash-query",
+    "nvml-error=N",
+    "gpu-lost=N",
+    NOT_LOADED,
+    UVM_MISSING,
+    VERSION_MISMATCH,
+    TWO_VERSIONS,
+)
 
 #: Their numbers in csrc/sim/sim_config.h.
-_PLAIN = {"": 0, "nvml-hang": 1, "nvml-crash": 2, "nvml-crash-query": 3}
+_PLAIN = {
+    **dict.fromkeys(("", NOT_LOADED, UVM_MISSING, TWO_VERSIONS), 0),
+    "nvml-hang": 1,
+    "nvml-crash": 2,
+    "nvml-crash-query": 3,
+    VERSION_MISMATCH: 6,
+}
 _NUMBERED = {"nvml-error": 4, "gpu-lost": 5}
 
 _CODES = range(1, 1000)
 _MEANING = "N of nvml-error from 1 to 999, of gpu-lost a GPU's index"
+
+
+def older_version(driver_version: str) -> str:
+    """Return a version of the same release that came before: 535.260.03 for 535.261.03."""
+    release, number, *rest = driver_version.split(".")
+    return ".".join((release, f"{int(number) - 1:0{len(number)}}", *rest))
 
 
 def parse_fault(fault: str, profile: Profile) -> tuple[int, int]:

@@ -7,11 +7,13 @@ import struct
 
 from .._record import Record
 from .capabilities import capability_devices
+from .faults import NOT_LOADED, UVM_MISSING, VERSION_MISMATCH, older_version
 from .records import Profile, SimGpu
 
 NVIDIA_MAJOR = 195
 UVM_MAJOR = 510
 CAPS_MAJOR = 511
+IMEX_MAJOR = 509
 
 _PARAMS = """\
 ResmanDebugLevel: 4294967295
@@ -79,7 +81,6 @@ Character devices:
  10 misc
 136 pts
 {drivers}
-
 Block devices:
   8 sd
 259 blkext
@@ -101,8 +102,11 @@ class SimNode(Record):
     mode: int = 0o666
 
 
-def nodes(profile: Profile) -> tuple[SimNode, ...]:
+def nodes(profile: Profile, fault: str) -> tuple[SimNode, ...]:
     """Return the driver's devices."""
+    if fault == NOT_LOADED:
+        return ()
+    uvm = () if fault == UVM_MISSING else ("nvidia-uvm", "nvidia-uvm-tools")
     return (
         SimNode(name="nvidiactl", major=NVIDIA_MAJOR, minor=255),
         SimNode(name="nvidia-modeset", major=NVIDIA_MAJOR, minor=254),
@@ -110,8 +114,7 @@ def nodes(profile: Profile) -> tuple[SimNode, ...]:
             SimNode(name=f"nvidia{gpu.minor}", major=NVIDIA_MAJOR, minor=gpu.minor)
             for gpu in profile.gpus
         ),
-        SimNode(name="nvidia-uvm", major=UVM_MAJOR, minor=0),
-        SimNode(name="nvidia-uvm-tools", major=UVM_MAJOR, minor=1),
+        *(SimNode(name=name, major=UVM_MAJOR, minor=minor) for minor, name in enumerate(uvm)),
         *(
             SimNode(
                 name=f"nvidia-caps/nvidia-cap{right.minor}",
@@ -121,19 +124,22 @@ def nodes(profile: Profile) -> tuple[SimNode, ...]:
             )
             for right in capability_devices(profile)
         ),
+        *(
+            SimNode(
+                name=f"nvidia-caps-imex-channels/channel{channel}", major=IMEX_MAJOR, minor=channel
+            )
+            for channel in range(profile.imex_channels)
+        ),
     )
 
 
-def proc_files(profile: Profile, machine: str) -> dict[str, str]:
-    """Return the files of /proc by path."""
-    version = (
-        f"NVRM version: NVIDIA UNIX {machine} Kernel Module  {profile.driver_version}"
-        f"  {profile.built}\n"
-        "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n"
-    )
-    files = {
-        "/proc/devices": _devices(profile),
-        "/proc/driver/nvidia/version": version,
+def proc_files(profile: Profile, machine: str, fault: str) -> dict[str, str]:
+    """Return the files of /proc by path, capabilities apart."""
+    files = {"/proc/devices": _devices(profile, fault)}
+    if fault == NOT_LOADED:
+        return files
+    files |= {
+        "/proc/driver/nvidia/version": _version(profile, machine, fault),
         "/proc/driver/nvidia/params": _PARAMS,
         "/proc/driver/nvidia/registry": _REGISTRY,
     }
@@ -145,14 +151,15 @@ def proc_files(profile: Profile, machine: str) -> dict[str, str]:
     return files
 
 
-def sys_files(profile: Profile) -> dict[str, bytes]:
-    """Return the files of /sys by path: the GPUs as PCI devices, the modules as loaded."""
-    files = {f"/sys/module/{name}/initstate": b"live\n" for name in _MODULES}
+def sys_files(profile: Profile, fault: str) -> dict[str, bytes]:
+    """Return the files of /sys by path: the GPUs as PCI devices, and the modules."""
+    modules = () if fault == NOT_LOADED else _MODULES
+    files = {f"/sys/module/{name}/initstate": b"live\n" for name in modules}
     for gpu in profile.gpus:
         directory = f"/sys/bus/pci/devices/{pci_address(gpu)}"
         files[f"{directory}/vendor"] = f"0x{gpu.pci_id & 0xFFFF:04x}\n".encode("ascii")
         files[f"{directory}/device"] = f"0x{gpu.pci_id >> 16:04x}\n".encode("ascii")
-        files[f"{directory}/class"] = b"0x030200\n"
+        files[f"{directory}/class"] = f"0x{_pci_class(gpu):04x}00\n".encode("ascii")
         files[f"{directory}/config"] = _pci_config(gpu)
     return files
 
@@ -163,15 +170,32 @@ def pci_address(gpu: SimGpu) -> str:
     return f"{domain:04x}:{bus:02x}:{device:02x}.0"
 
 
-def _devices(profile: Profile) -> str:
+def _version(profile: Profile, machine: str, fault: str) -> str:
+    version = profile.driver_version
+    if fault == VERSION_MISMATCH:
+        version = older_version(version)
+    if profile.open_module:
+        module = f"Open Kernel Module for {machine}  {version}  Release Build  (root@localhost)"
+    else:
+        module = f"{machine} Kernel Module  {version}"
+    return (
+        f"NVRM version: NVIDIA UNIX {module}  {profile.built}\n"
+        "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14+deb12u1) \n"
+    )
+
+
+def _devices(profile: Profile, fault: str) -> str:
     # Release 550 gave up the common front end of its modules.
     release = int(profile.driver_version.partition(".")[0])
     names = ("nvidia", "nvidia-modeset", "nvidiactl") if release >= 550 else ("nvidia-frontend",)
-    lines = [f"{NVIDIA_MAJOR} {name}" for name in names]
-    lines.append(f"{UVM_MAJOR} nvidia-uvm")
+    lines = [f"{NVIDIA_MAJOR} {name}\n" for name in names]
+    if profile.imex_channels:
+        lines.append(f"{IMEX_MAJOR} nvidia-caps-imex-channels\n")
+    if fault != UVM_MISSING:
+        lines.append(f"{UVM_MAJOR} nvidia-uvm\n")
     if profile.capability_devices:
-        lines.append(f"{CAPS_MAJOR} nvidia-caps")
-    return _DEVICES.format(drivers="\n".join(lines))
+        lines.append(f"{CAPS_MAJOR} nvidia-caps\n")
+    return _DEVICES.format(drivers="" if fault == NOT_LOADED else "".join(lines))
 
 
 def _information(gpu: SimGpu) -> str:
@@ -190,10 +214,15 @@ def _information(gpu: SimGpu) -> str:
     )
 
 
+def _pci_class(gpu: SimGpu) -> int:
+    """Return "VGA controller" or "3D controller"."""
+    return 0x0300 if gpu.display else 0x0302
+
+
 def _pci_config(gpu: SimGpu) -> bytes:
-    """Return PCI configuration space: identity, class 3D controller, no capabilities."""
+    """Return PCI configuration space: identity, class, no capabilities."""
     identity = struct.pack(
-        "<HHHHBBH", gpu.pci_id & 0xFFFF, gpu.pci_id >> 16, 0x0406, 0, 0xA1, 0, 0x0302
+        "<HHHHBBH", gpu.pci_id & 0xFFFF, gpu.pci_id >> 16, 0x0406, 0, 0xA1, 0, _pci_class(gpu)
     )
     subsystem = struct.pack("<HH", gpu.pci_subsystem & 0xFFFF, gpu.pci_subsystem >> 16)
     return (identity.ljust(0x2C, b"\0") + subsystem).ljust(256, b"\0")

@@ -131,10 +131,50 @@ _R550 = (
     DriverLibrary(name="libnvidia-egl-wayland.so", soname="1", version="1.1.13"),
 )
 
-_RELEASES = {"515": _R515, "535": _R535, "550": _R550}
+#: The first release of CUDA 13, with a second NVVM for older GPUs.
+_R580 = (
+    *(library for library in _COMMON if library.name != "libnvidia-gtk2.so"),
+    _plain("libcudadebugger", "libcuda.so.1"),
+    DriverLibrary(name="libnvidia-nvvm.so", soname="4", links=("libnvidia-nvvm.so",)),
+    DriverLibrary(name="libnvidia-nvvm70.so", soname="4", version="4"),
+    _whole("libnvidia-gpucomp"),
+    _whole("libnvidia-pkcs11"),
+    _whole("libnvidia-pkcs11-openssl3"),
+    _whole("libnvidia-present"),
+    _plain("libnvidia-sandboxutils", link=True),
+    _plain("libnvidia-vksc-core"),
+    DriverLibrary(name="libnvidia-api.so", soname="1", version="1"),
+    DriverLibrary(name="libnvidia-egl-gbm.so", soname="1", version="1.1.2"),
+    DriverLibrary(name="libnvidia-egl-wayland.so", soname="1", version="1.1.19"),
+    DriverLibrary(name="libnvidia-egl-xcb.so", soname="1", version="1.0.3"),
+    DriverLibrary(name="libnvidia-egl-xlib.so", soname="1", version="1.0.3"),
+)
+
+_RELEASES = {"515": _R515, "535": _R535, "550": _R550, "580": _R580}
+
+#: What the archives have in 32 bits, too: no debugger, ray tracing, NGX, tools or encryption.
+_IN_32_BITS = frozenset(
+    (
+        *("libcuda.so", "libnvidia-ml.so", "libnvidia-opencl.so", "libnvidia-compiler.so"),
+        *("libnvidia-ptxjitcompiler.so", "libnvidia-nvvm.so", "libnvidia-allocator.so"),
+        *("libnvcuvid.so", "libnvidia-encode.so", "libnvidia-opticalflow.so", "libnvidia-fbc.so"),
+        *("libvdpau_nvidia.so", "libnvidia-tls.so", "libnvidia-glcore.so", "libnvidia-eglcore.so"),
+        *("libnvidia-glsi.so", "libnvidia-glvkspirv.so", "libnvidia-gpucomp.so"),
+        *("libGLX_nvidia.so", "libEGL_nvidia.so", "libGLESv1_CM_nvidia.so", "libGLESv2_nvidia.so"),
+    )
+)
 
 
 def driver_libraries(driver_version: str) -> tuple[DriverLibrary, ...]:
     """Return the libraries of a release, by file name."""
     release = _RELEASES[driver_version.partition(".")[0]]
     return tuple(sorted(release, key=lambda library: library.name))
+
+
+def driver_libraries32(driver_version: str) -> tuple[DriverLibrary, ...]:
+    """Return the 32-bit libraries of a release, none of them working, by file name."""
+    return tuple(
+        library.replace(native="")
+        for library in driver_libraries(driver_version)
+        if library.name in _IN_32_BITS
+    )

@@ -17,16 +17,29 @@ class Machine(Record):
         elf: e_machine.
         cache_flags: flags of a loader-cache entry, "library of the current C library" included.
         libs_dir: Debian's multiarch directory, where NVIDIA's installer puts 64-bit libraries.
+        elf32, cache_flags32, libs32_dir: the same for 32-bit libraries, 0 and "" where there are
+            none.
     """
 
     name: str
     elf: int
     cache_flags: int
     libs_dir: str
+    elf32: int = 0
+    cache_flags32: int = 0
+    libs32_dir: str = ""
 
 
 _MACHINES = (
-    Machine(name="x86_64", elf=62, cache_flags=0x0303, libs_dir="/usr/lib/x86_64-linux-gnu"),
+    Machine(
+        name="x86_64",
+        elf=62,
+        cache_flags=0x0303,
+        libs_dir="/usr/lib/x86_64-linux-gnu",
+        elf32=3,
+        cache_flags32=0x0003,
+        libs32_dir="/usr/lib/i386-linux-gnu",
+    ),
     Machine(name="aarch64", elf=183, cache_flags=0x0A03, libs_dir="/usr/lib/aarch64-linux-gnu"),
 )
 

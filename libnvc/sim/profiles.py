@@ -67,6 +67,51 @@ _T4 = SimGpu(
     power_limit_mw=70000,
 )
 
+_RTX_4080 = SimGpu(
+    minor=0,
+    uuid="GPU-774c1e0f-52d8-9ab3-8f46-0c9be27d51a6",
+    pci=(0, 0x01, 0),
+    name="NVIDIA GeForce RTX 4080",
+    brand=BRAND_GEFORCE,
+    pci_id=0x270410DE,
+    pci_subsystem=0x16A510DE,
+    compute=(8, 9),
+    memory_mib=16376,
+    reserved_mib=372,
+    used_mib=214,
+    vbios="95.03.0e.00.0b",
+    irq=157,
+    temperature=41,
+    performance=8,
+    display=True,
+    fan=0,
+    power_mw=17840,
+    power_limit_mw=320000,
+)
+
+_GB200 = SimGpu(
+    minor=0,
+    uuid="",
+    pci=(0, 0, 0),
+    name="NVIDIA GB200",
+    brand=BRAND_NVIDIA,
+    pci_id=0x294110DE,
+    pci_subsystem=0x204610DE,
+    compute=(10, 0),
+    memory_mib=189471,
+    reserved_mib=628,
+    used_mib=0,
+    vbios="97.00.B9.00.76",
+    irq=0,
+    temperature=37,
+    performance=0,
+    mig_devices=7,
+    persistence=True,
+    ecc=True,
+    power_mw=166310,
+    power_limit_mw=1200000,
+)
+
 _H100 = SimGpu(
     minor=0,
     uuid="",
@@ -108,6 +153,8 @@ _DGX_A100_MIG = {
 }
 
 _DGX_A100_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
+_GB200_DOMAINS = (0x08, 0x09, 0x18, 0x19)
+_RACK_GPUS = 128
 _DGX_H100_BUSES = (0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)
 
 _DGX_A100 = Profile(
@@ -179,6 +226,58 @@ _PROFILES = (
                 power_mw=70210 + 417 * index,
             )
             for index, bus in enumerate(_DGX_H100_BUSES)
+        ),
+    ),
+    Profile(
+        name="gb200",
+        title="server, 4 GB200, IMEX channels",
+        driver_version="580.65.06",
+        built="Sun Jul 27 06:54:38 UTC 2025",
+        cuda_version="13.0",
+        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+        daemons=("nvidia-persistenced",),
+        gpus=tuple(
+            _GB200.replace(
+                minor=index,
+                uuid=f"GPU-2f9c40d7-8e15-5b63-a7f0-3d61c8e504{0x20 + index:02x}",
+                pci=(domain, 0x01, 0),
+                irq=98 + 6 * index,
+                temperature=37 + index % 2,
+                power_mw=166310 + 1204 * index,
+            )
+            for index, domain in enumerate(_GB200_DOMAINS)
+        ),
+        imex_channels=4,
+        open_module=True,
+        programs=("nvidia-imex", "nvidia-imex-ctl"),
+    ),
+    Profile(
+        name="workstation",
+        title="desktop, 1 GeForce RTX 4080, 32-bit libraries",
+        driver_version="550.90.07",
+        built="Fri May 31 09:35:42 UTC 2024",
+        cuda_version="12.4",
+        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+        daemons=("nvidia-persistenced",),
+        gpus=(_RTX_4080,),
+        libs32=True,
+    ),
+    Profile(
+        name="rack-128",
+        title="no such machine: 128 Tesla T4, minor numbers shuffled",
+        driver_version="550.54.15",
+        built="Tue Mar  5 22:23:56 UTC 2024",
+        cuda_version="12.4",
+        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+        daemons=("nvidia-persistenced",),
+        gpus=tuple(
+            _T4.replace(
+                minor=(37 * index + 11) % _RACK_GPUS,
+                uuid=f"GPU-c3a81f5d-6b07-5e92-94d1-7be0263f{index:04x}",
+                pci=(index // 16, 0x10 + index % 16, 0),
+                irq=40 + index,
+            )
+            for index in range(_RACK_GPUS)
         ),
     ),
 )

@@ -42,6 +42,8 @@ class SimGpu(Record):
         mig: its MIG devices, in NVML's order; some only where MIG is on.
         mig_holes: indices at which NVML has no MIG device, as after one was destroyed.
         ecc: whether it has ECC memory; then it is on.
+        display: whether a display is connected.
+        fan: speed in percent, None: it has no fan of its own.
         temperature: degrees Celsius.
         power_mw, power_limit_mw: milliwatts; 0: the board does not tell.
         performance: performance state, 0 to 15.
@@ -69,6 +71,8 @@ class SimGpu(Record):
     mig_holes: tuple[int, ...] = ()
     persistence: bool = False
     ecc: bool = False
+    display: bool = False
+    fan: int | None = None
     power_mw: int = 0
     power_limit_mw: int = 0
 
@@ -87,6 +91,10 @@ class Profile(Record):
         gpus: by PCI address.
         capability_devices: whether the right to use MIG is a device in /dev/nvidia-caps, as it is
             by default; else it is a file of /proc alone (nv_cap_enable_devfs=0).
+        imex_channels: how many IMEX channels there are, from number 0.
+        libs32: whether 32-bit libraries are installed, too (on x86_64).
+        open_module: whether the kernel module is the open one.
+        programs: those that not every driver brings.
     """
 
     name: str
@@ -98,3 +106,7 @@ class Profile(Record):
     daemons: tuple[str, ...]
     gpus: tuple[SimGpu, ...]
     capability_devices: bool = True
+    imex_channels: int = 0
+    libs32: bool = False
+    open_module: bool = False
+    programs: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def create(
     """
     chosen = _find_profile(profile) if isinstance(profile, str) else profile
     _check_profile(chosen)
-    number = parse_fault(fault, chosen)
+    parse_fault(fault, chosen)
     machine = this_machine()
     native = {name: _read_native(name) for name in _NATIVE_FILES}
     root = os.path.abspath(directory)
@@ -75,9 +75,9 @@ def create(
         raise _cannot_create(root, error) from error
     try:
         tree = Tree(root)
-        write_driver(tree, chosen, machine, native, number)
+        write_driver(tree, chosen, machine, native, fault)
         tree.file(MARKER, _marker(chosen, fault))
-        warnings = _make_nodes(tree, chosen)
+        warnings = _make_nodes(tree, chosen, fault)
     except OSError as error:
         _discard(root, keep=was_there)
         raise _cannot_create(root, error) from error
@@ -152,10 +152,10 @@ def _claim(root: str) -> bool:
     return True
 
 
-def _make_nodes(tree: Tree, profile: Profile) -> tuple[str, ...]:
+def _make_nodes(tree: Tree, profile: Profile, fault: str) -> tuple[str, ...]:
     tree.directory("/dev")
     try:
-        for node in nodes(profile):
+        for node in nodes(profile, fault):
             tree.device(f"/dev/{node.name}", node.major, node.minor, node.mode)
     except PermissionError:
         return (

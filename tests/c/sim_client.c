@@ -63,6 +63,17 @@ static void call_identity(nvmlDevice_t gpu)
 	CALL(nvmlDeviceIsMigDeviceHandle, gpu, &number);
 }
 
+/* On a GPU, which is no MIG device. */
+static void call_mig(nvmlDevice_t gpu)
+{
+	unsigned int number;
+	nvmlDevice_t parent;
+
+	CALL(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, gpu, &parent);
+	CALL(nvmlDeviceGetGpuInstanceId, gpu, &number);
+	CALL(nvmlDeviceGetComputeInstanceId, gpu, &number);
+}
+
 static void call_board(nvmlDevice_t gpu)
 {
 	nvmlMemory_t memory;
@@ -117,6 +128,7 @@ int main(void)
 	call_system();
 	gpu = call_enumeration();
 	call_identity(gpu);
+	call_mig(gpu);
 	call_board(gpu);
 	call_processes(gpu);
 	CALL(nvmlShutdown);

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import libnvc.sim
 from libnvc._discover import discover
 from libnvc._planner import make_plan
 from libnvc._render.text import plan_to_text
@@ -20,7 +19,8 @@ from libnvc.model import Layout, Request
 from libnvc.plan import Plan
 
 PLANS = Path(__file__).parent / "plans"
-PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
+#: Those whose differences matter here.
+PROFILES = ("mx150", "t4", "dgx-a100", "dgx-h100")
 UPDATE = os.environ.get("NVC_UPDATE_GOLDEN") == "1"
 
 DEBIAN = Layout(libs_dir="/usr/lib/x86_64-linux-gnu", libs32_dir="/usr/lib/i386-linux-gnu")

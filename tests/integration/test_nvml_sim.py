@@ -14,6 +14,7 @@ import pytest
 import libnvc.sim
 from libnvc._native import nvml
 from libnvc.errors import ProbeError
+from libnvc.sim.machine import this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,9 @@ def drivers() -> Iterator[Path]:
 
 def find_library(root: Path) -> str:
     """Return the path of NVML under a driver root."""
-    found = next(root.glob("usr/lib*/**/libnvidia-ml.so.1"))
-    return "/" + str(found.relative_to(root))
+    path = f"{this_machine().libs_dir}/libnvidia-ml.so.1"
+    assert (root / path[1:]).exists()
+    return path
 
 
 def probe(root: Path) -> nvml.NvmlFacts:
@@ -93,6 +95,24 @@ def test_server(drivers: Path, profile: str, arch: str) -> None:
     assert [gpu.pci for gpu in facts.gpus] == sorted(gpu.pci for gpu in facts.gpus)
 
 
+def test_rack(drivers: Path) -> None:
+    """By PCI address, whatever the minor numbers are."""
+    gpus = libnvc.sim.profiles()[-1].gpus
+    facts = probe(drivers / "rack-128")
+    assert [gpu.uuid for gpu in facts.gpus] == [gpu.uuid for gpu in gpus]
+    assert sorted(gpu.minor for gpu in facts.gpus) == list(range(128))
+    assert [gpu.minor for gpu in facts.gpus[:3]] == [11, 48, 85]
+
+
+def test_other_pci_domains(drivers: Path) -> None:
+    facts = probe(drivers / "gb200")
+    assert (facts.driver_version, facts.cuda_version) == ("580.65.06", "13.0")
+    assert [gpu.pci for gpu in facts.gpus] == [
+        *("00000008:01:00.0", "00000009:01:00.0", "00000018:01:00.0", "00000019:01:00.0")
+    ]
+    assert {gpu.arch for gpu in facts.gpus} == {"10.0"}
+
+
 @pytest.mark.parametrize("uid", [65534, 1000])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> None:
@@ -108,6 +128,8 @@ def test_ordinary_user_sees_the_same(drivers: Path, profile: str, uid: int) -> N
         ("nvml-error=9", "nvml error: driver not loaded"),
         ("nvml-error=18", "nvml error: driver/library version mismatch"),
         ("gpu-lost=0", "nvml error: gpu is lost"),
+        ("not-loaded", "nvml error: driver not loaded"),
+        ("version-mismatch", "nvml error: driver/library version mismatch"),
     ],
 )
 def test_fault(fault: str, message: str, drivers: Path) -> None:

@@ -55,7 +55,8 @@ def describe(gpu):
     facts["MemoryInfo_v2"] = ask(nvmlDeviceGetMemoryInfo, gpu, nvmlMemory_v2)
     facts["Temperature"] = ask(nvmlDeviceGetTemperature, gpu, NVML_TEMPERATURE_GPU)
     facts["TotalEccErrors"] = ask(nvmlDeviceGetTotalEccErrors, gpu, 1, 0)
-    facts["MigDevice"] = ask(nvmlDeviceGetMigDeviceHandleByIndex, gpu, 0)
+    facts["MigDevice"] = ask(
+        lambda: nvmlDeviceGetUUID(nvmlDeviceGetMigDeviceHandleByIndex(gpu, 0)))
     by = [nvmlDeviceGetHandleByUUID(facts["UUID"]),
           nvmlDeviceGetHandleByPciBusId(facts["PciInfo_v3"]["busId"]),
           nvmlDeviceGetHandleByPciBusId(facts["PciInfo_v3"]["busIdLegacy"].lower())]
@@ -105,6 +106,7 @@ def expected_gpu(index: int, gpu: libnvc.sim.SimGpu) -> dict[str, object]:
     domain, bus, device = gpu.pci
     mib = 1024 * 1024
     unsupported = f"error {pynvml.NVML_ERROR_NOT_SUPPORTED}"
+    not_found = f"error {pynvml.NVML_ERROR_NOT_FOUND}"
     free = gpu.memory_mib - gpu.reserved_mib - gpu.used_mib
     pci = {
         "busIdLegacy": f"{domain:04X}:{bus:02X}:{device:02X}.0",
@@ -135,21 +137,21 @@ def expected_gpu(index: int, gpu: libnvc.sim.SimGpu) -> dict[str, object]:
             "used": gpu.used_mib * mib,
         },
         "CudaComputeCapability": list(gpu.compute),
-        "MigMode": [0, 0] if gpu.mig_devices else unsupported,
-        "MaxMigDeviceCount": gpu.mig_devices,
-        "MigDevice": f"error {pynvml.NVML_ERROR_NOT_FOUND}" if gpu.mig_devices else unsupported,
-        "UtilizationRates": {"gpu": 0, "memory": 0},
+        "MigMode": [int(gpu.mig_mode)] * 2 if gpu.mig_devices else unsupported,
+        "MaxMigDeviceCount": gpu.mig_devices if gpu.mig_mode else 0,
+        "MigDevice": gpu.mig[0].uuid if gpu.mig else not_found if gpu.mig_devices else unsupported,
+        "UtilizationRates": unsupported if gpu.mig_mode else {"gpu": 0, "memory": 0},
         "PowerUsage": gpu.power_mw or unsupported,
         "EnforcedPowerLimit": gpu.power_limit_mw or unsupported,
         "PowerManagementLimit": gpu.power_limit_mw or unsupported,
         "PerformanceState": gpu.performance,
         "PersistenceMode": int(gpu.persistence),
         "ComputeMode": pynvml.NVML_COMPUTEMODE_DEFAULT,
-        "DisplayMode": 0,
-        "DisplayActive": 0,
+        "DisplayMode": int(gpu.display),
+        "DisplayActive": int(gpu.display),
         "EccMode": [1, 1] if gpu.ecc else unsupported,
         "TotalEccErrors": 0 if gpu.ecc else unsupported,
-        "FanSpeed": unsupported,
+        "FanSpeed": unsupported if gpu.fan is None else gpu.fan,
         "Temperature": gpu.temperature,
         "VbiosVersion": gpu.vbios,
         "ComputeRunningProcesses": [],
@@ -197,14 +199,22 @@ def test_every_function_through_the_official_header(
     not_zero = {
         root: {name: code for name, code in results[root].items() if code} for root in results
     }
-    server = {"nvmlDeviceGetFanSpeed": 3, "nvmlDeviceGetMigDeviceHandleByIndex": 6}
+    # A GPU is no MIG device.
+    whole = {
+        "nvmlDeviceGetComputeInstanceId": 2,
+        "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": 2,
+        "nvmlDeviceGetGpuInstanceId": 2,
+    }
+    server = {**whole, "nvmlDeviceGetFanSpeed": 3, "nvmlDeviceGetMigDeviceHandleByIndex": 6}
     assert not_zero[dgx_a100] == not_zero[dgx_h100] == server
     assert not_zero[t4] == {
+        **whole,
         "nvmlDeviceGetFanSpeed": 3,
         "nvmlDeviceGetMigDeviceHandleByIndex": 3,
         "nvmlDeviceGetMigMode": 3,
     }
     assert set(not_zero[mx150]) == {
+        *whole,
         "nvmlDeviceGetEccMode",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetFanSpeed",

@@ -74,6 +74,8 @@ def test_nvml_answers_nothing_about_it(
     assert (done.returncode, done.stderr) == (0, "")
     results = dict(line.split() for line in done.stdout.splitlines())
     assert results.pop("nvmlDeviceGetHandleByUUID") == "6"  # the client did not get to know it
+    for name in ("GpuInstanceId", "ComputeInstanceId", "DeviceHandleFromMigDeviceHandle"):
+        assert results.pop(f"nvmlDeviceGet{name}") == "2"  # it is no MIG device, lost or not
     good = {name for name, code in results.items() if code == "0"}
     assert {code for name, code in results.items() if name not in good} == {"15"}
     assert {name for name in good if name.startswith("nvmlDevice")} == {

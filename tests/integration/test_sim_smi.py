@@ -97,6 +97,22 @@ WIDER_TABLE = """\
 """
 
 
+def test_table_of_a_desktop(smi: Run, workstation: Path) -> None:
+    """A display and a fan."""
+    lines = smi(workstation).stdout.splitlines()
+    assert [[cell.strip() for cell in line.split("|")[1:4]] for line in lines[8:10]] == [
+        ["0  NVIDIA GeForce RTX 4080        Off", "00000000:01:00.0  On", "N/A"],
+        ["0%   41C    P8             18W /  320W", "214MiB /  16376MiB", "0%      Default"],
+    ]
+
+
+def test_table_of_a_rack(smi: Run, rack_128: Path) -> None:
+    lines = smi(rack_128, dev="rm /dev/nvidia?? /dev/nvidia?").stdout.splitlines()
+    gpus = [line for line in lines if "Tesla T4" in line]
+    assert len(gpus) == 28
+    assert gpus[0].startswith("|   0  Tesla T4                       Off |   00000000:1")
+
+
 @pytest.mark.parametrize(
     ("profile", "dev", "table", "width"),
     [
@@ -224,6 +240,51 @@ def test_hang(run_in_host: Run, faulty: Faulty) -> None:
     )
     done = run_in_host(faulty("nvml-hang"), sys.executable, "-c", script)
     assert (done.returncode, done.stdout) == (-signal.SIGALRM, "")
+
+
+NO_DEVICE = "cuInit: CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected\n"
+MISMATCH = (
+    "cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803): "
+    "system has unsupported display driver / cuda driver combination\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "status", "answer"),
+    [
+        ("not-loaded", "NVIDIA-SMI has failed because it couldn't communicate", 9, NO_DEVICE),
+        ("version-mismatch", "Failed to initialize NVML: Driver/library version", 18, MISMATCH),
+    ],
+)
+def test_module_is_not_right(
+    smi: Run, cuda: Run, faulty: Faulty, fault: str, text: str, status: int, answer: str
+) -> None:
+    root = faulty(fault)
+    done = smi(root)
+    assert done.stdout.startswith(text)
+    assert (done.returncode, done.stderr) == (status, "")
+    done = cuda(root)
+    assert (done.returncode, done.stdout, done.stderr) == (1, answer, "")
+
+
+def test_uvm_missing(smi: Run, cuda: Run, faulty: Faulty) -> None:
+    root = faulty("uvm-missing")
+    assert smi(root, "-L").returncode == 0
+    assert cuda(root).stdout == "cuInit: CUDA_ERROR_UNKNOWN (999): unknown error\n"
+
+
+def test_libraries_of_the_other_version(run_in_host: Run, faulty: Faulty) -> None:
+    """They load, and do not fit the kernel module; those of its own version work."""
+    root = faulty("two-versions")
+    script = (
+        "import ctypes, sys\n"
+        "nvml = [ctypes.CDLL(path) for path in sys.argv[1:]]\n"
+        "print(*(library.nvmlInit_v2() for library in nvml))\n"
+    )
+    libraries = sorted(str(path) for path in root.glob("usr/lib/*/libnvidia-ml.so.515.*"))
+    assert [path.rpartition(".so.")[2] for path in libraries] == ["515.85.01", "515.86.01"]
+    done = run_in_host(root, sys.executable, "-c", script, *libraries)
+    assert (done.stdout, done.stderr) == ("18 0\n", "")
 
 
 @pytest.mark.parametrize(

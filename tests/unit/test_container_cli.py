@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent.parent / "data"
 NAME = "nvidia-container-cli"
-PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
+#: Those whose differences matter here.
+PROFILES = ("mx150", "t4", "dgx-a100", "dgx-h100")
 
 Done = subprocess.CompletedProcess[str]
 

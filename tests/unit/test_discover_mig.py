@@ -96,16 +96,18 @@ def test_what_can_be_divided(tree: Path) -> None:
 
 def test_rights_to_configure(tree: Path) -> None:
     _, found = capabilities(tree)
-    assert found.mig(minors=False) == Mig(
-        config=right("mig/config", 1), monitor=right("mig/monitor", 2), major=511
+    assert found.control() == Mig(
+        config=right("mig/config", 1),
+        monitor=right("mig/monitor", 2),
+        minors=((0, 3), (0, 4), (1, 156)),
+        major=511,
     )
-    assert found.mig(minors=True).minors == ((0, 3), (0, 4), (1, 156))
 
 
 def test_module_without_capability_devices(tree: Path) -> None:
     (tree / "proc/devices").write_text(DEVICES.replace("511 nvidia-caps\n", ""))
     _, found = capabilities(tree)
-    assert found.mig(minors=True) == Mig(
+    assert found.control() == Mig(
         config=Capability(path="capabilities/mig/config"),
         monitor=Capability(path="capabilities/mig/monitor"),
     )
@@ -118,12 +120,12 @@ def test_module_without_capability_devices(tree: Path) -> None:
 def test_right_without_a_minor_has_no_device(tree: Path, text: str) -> None:
     (tree / "proc/driver/nvidia/capabilities/mig/config").write_text(text, encoding="latin-1")
     _, found = capabilities(tree)
-    assert found.mig(minors=False).config == Capability(path="capabilities/mig/config")
+    assert found.control().config == Capability(path="capabilities/mig/config")
 
 
 def test_host_without_mig(tmp_path: Path) -> None:
     root, found = capabilities(tmp_path)
-    assert found.mig(minors=True) == Mig()
+    assert found.control() == Mig()
     assert found.add_to(gpu(0)) == gpu(0)
     # A module that learns of MIG later changes the result.
     assert root.identities[f"{tmp_path}/proc/driver/nvidia/capabilities"].ino == 0
@@ -162,5 +164,5 @@ def test_unreadable_capability_is_told(tree: Path) -> None:
     path.mkdir()
     _, found = capabilities(tree)
     with pytest.raises(libnvc.MalformedFileError) as failure:
-        found.mig(minors=False)
+        found.control()
     assert str(failure.value) == f"unsupported file format: {path}"

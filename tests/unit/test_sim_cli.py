@@ -33,11 +33,15 @@ def test_list(nvc_sim: Run) -> None:
     done = nvc_sim("list")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "PROFILE    DRIVER      CUDA  HOST\n"
-        "mx150      515.86.01   11.7  laptop, 1 GeForce MX150\n"
-        "t4         550.54.15   12.4  cloud server, 1 Tesla T4\n"
-        "dgx-a100   535.261.03  12.2  server, 8 A100-SXM4-40GB\n"
-        "dgx-h100   535.261.03  12.2  server, 8 H100 80GB HBM3\n"
+        "PROFILE      DRIVER      CUDA  HOST\n"
+        "mx150        515.86.01   11.7  laptop, 1 GeForce MX150\n"
+        "t4           550.54.15   12.4  cloud server, 1 Tesla T4\n"
+        "dgx-a100     535.261.03  12.2  server, 8 A100-SXM4-40GB\n"
+        "dgx-a100-mig 535.261.03  12.2  server, 8 A100-SXM4-40GB, 2 of them divided (MIG)\n"
+        "dgx-h100     535.261.03  12.2  server, 8 H100 80GB HBM3\n"
+        "gb200        580.65.06   13.0  server, 4 GB200, IMEX channels\n"
+        "workstation  550.90.07   12.4  desktop, 1 GeForce RTX 4080, 32-bit libraries\n"
+        "rack-128     550.54.15   12.4  no such machine: 128 Tesla T4, minor numbers shuffled\n"
     )
 
 
@@ -75,11 +79,16 @@ def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--profile=dgx", "driver"), "dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100"),
+        (
+            ("--profile=dgx", "driver"),
+            "dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-a100-mig, dgx-h100, gb200, "
+            "workstation, rack-128",
+        ),
         (
             ("--profile=mx150", "--fault=fire", "driver"),
             "fire: unknown fault; known: nvml-hang, nvml-crash, nvml-crash-query, nvml-error=N, "
-            "gpu-lost=N (N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
+            "gpu-lost=N, not-loaded, uvm-missing, version-mismatch, two-versions "
+            "(N of nvml-error from 1 to 999, of gpu-lost a GPU's index)",
         ),
         (
             ("--profile=dgx-h100", "--fault=gpu-lost=8", "driver"),

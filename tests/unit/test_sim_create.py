@@ -10,21 +10,31 @@ import re
 import resource
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import libnvc.sim
+from libnvc._native import ldcache
 from libnvc.errors import NvcError, RequestError
 from libnvc.sim import Profile
+from libnvc.sim.faults import older_version
+
+Faulty = Callable[..., Path]
 
 PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
 #: Of the GPUs' devices in /proc/devices, by release.
 MAJORS = {
-    "515.86.01": [("195", "nvidia-frontend")],
-    "535.261.03": [("195", "nvidia-frontend")],
-    "550.54.15": [("195", "nvidia"), ("195", "nvidia-modeset"), ("195", "nvidiactl")],
+    **dict.fromkeys(("515", "535"), ("nvidia-frontend",)),
+    **dict.fromkeys(("550", "580"), ("nvidia", "nvidia-modeset", "nvidiactl")),
+}
+#: Files that only root may read.
+FOR_ROOT = ("/fabric-imex-mgmt", "/fabric-mgmt", "/mig/config", "/nvidia-cap1")
+#: Capability devices and their modes, by profile.
+CAPABILITIES = {
+    **{name: {1: 0o400, 2: 0o444} for name in ("dgx-a100", "dgx-h100", "gb200")},
+    "dgx-a100-mig": {1: 0o400, **dict.fromkeys((2, 12, 13, 21, 22, 165, 166), 0o444)},
 }
 GOLDEN_LIBRARIES = (Path(__file__).parent.parent / "data/dgx-a100.list").read_text().split()
 
@@ -42,7 +52,7 @@ def root(request: pytest.FixtureRequest, profile: Profile) -> Path:
 
 
 def pci_address(gpu: libnvc.sim.SimGpu) -> str:
-    return f"0000:{gpu.pci[1]:02x}:{gpu.pci[2]:02x}.0"
+    return f"{gpu.pci[0]:04x}:{gpu.pci[1]:02x}:{gpu.pci[2]:02x}.0"
 
 
 def describe(root: Path) -> dict[str, tuple[object, ...]]:
@@ -83,6 +93,8 @@ def test_everybody_may_read_everything(root: Path) -> None:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             assert mode & 0o555 == 0o555, path
+        elif str(path).endswith(FOR_ROOT):
+            assert stat.S_IMODE(mode) == 0o400, path
         else:
             assert mode & 0o444 == 0o444, path
 
@@ -119,7 +131,7 @@ def test_library_links_lead_to_cuda(root: Path, profile: Profile) -> None:
     assert os.readlink(directory / "libcuda.so.1") == f"libcuda.so.{profile.driver_version}"
 
 
-def test_programs(root: Path) -> None:
+def test_programs(root: Path, profile: Profile) -> None:
     programs = {path.name: path for path in (root / "usr/bin").iterdir()}
     assert set(programs) == {
         "nvidia-cuda-mps-control",
@@ -128,6 +140,7 @@ def test_programs(root: Path) -> None:
         "nvidia-modprobe",
         "nvidia-persistenced",
         "nvidia-smi",
+        *profile.programs,
     }
     for path in programs.values():
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
@@ -148,22 +161,35 @@ def test_sockets(root: Path, profile: Profile) -> None:
 
 @pytest.mark.root
 def test_device_nodes(root: Path, profile: Profile) -> None:
+    paths = [path for path in (root / "dev").rglob("*") if not path.is_dir()]
     found = {
-        path.name: (oct(path.lstat().st_mode), path.lstat().st_rdev)
-        for path in (root / "dev").iterdir()
+        str(path.relative_to(root / "dev")): (oct(path.lstat().st_mode), path.lstat().st_rdev)
+        for path in paths
     }
     numbers = {"nvidiactl": (195, 255), "nvidia-modeset": (195, 254)}
     numbers |= {"nvidia-uvm": (510, 0), "nvidia-uvm-tools": (510, 1)}
     numbers |= {f"nvidia{gpu.minor}": (195, gpu.minor) for gpu in profile.gpus}
-    assert found == {
+    numbers |= {
+        f"nvidia-caps-imex-channels/channel{channel}": (509, channel)
+        for channel in range(profile.imex_channels)
+    }
+    expected = {
         name: (oct(stat.S_IFCHR | 0o666), os.makedev(*number)) for name, number in numbers.items()
     }
+    expected |= {
+        f"nvidia-caps/nvidia-cap{minor}": (oct(stat.S_IFCHR | mode), os.makedev(511, minor))
+        for minor, mode in CAPABILITIES.get(profile.name, {}).items()
+    }
+    assert found == expected
+    for path in paths:
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
 def test_proc(root: Path, profile: Profile) -> None:
     driver = root / "proc/driver/nvidia"
     assert re.fullmatch(
-        rf"NVRM version: NVIDIA UNIX \w+ Kernel Module  {profile.driver_version}  .*UTC \d{{4}}\n"
+        r"NVRM version: NVIDIA UNIX (\w+ Kernel Module|Open Kernel Module for \w+)  "
+        rf"{profile.driver_version}  .*UTC \d{{4}}\n"
         r"GCC version:  gcc version .*\n",
         (driver / "version").read_text(),
     )
@@ -172,7 +198,8 @@ def test_proc(root: Path, profile: Profile) -> None:
     devices = (root / "proc/devices").read_text()
     majors = re.findall(r"^ *(\d+) (nvidia\S*)$", devices, re.MULTILINE)
     assert majors == [
-        *MAJORS[profile.driver_version],
+        *(("195", name) for name in MAJORS[profile.driver_version[:3]]),
+        *([("509", "nvidia-caps-imex-channels")] if profile.imex_channels else []),
         ("510", "nvidia-uvm"),
         ("511", "nvidia-caps"),
     ]
@@ -207,11 +234,12 @@ def test_sys(root: Path, profile: Profile) -> None:
         vendor, number = gpu.pci_id & 0xFFFF, gpu.pci_id >> 16
         assert (device / "vendor").read_text() == "0x10de\n"
         assert (device / "device").read_text() == f"0x{number:04x}\n"
-        assert (device / "class").read_text() == "0x030200\n"
+        kind = 0x00 if gpu.display else 0x02
+        assert (device / "class").read_text() == f"0x03{kind:02x}00\n"
         config = (device / "config").read_bytes()
         assert len(config) == 256
         assert config[:4] == vendor.to_bytes(2, "little") + number.to_bytes(2, "little")
-        assert (config[11], config[10]) == (0x03, 0x02)
+        assert (config[11], config[10]) == (0x03, kind)
 
 
 def test_configuration_files_are_json(root: Path) -> None:
@@ -241,9 +269,155 @@ def test_gpus_of_a_dgx_h100() -> None:
 
 
 def test_no_gpu_is_there_twice() -> None:
-    uuids = [gpu.uuid for profile in PROFILES.values() for gpu in profile.gpus]
-    assert len(set(uuids)) == len(uuids) == 18
+    hosts = [profile for name, profile in PROFILES.items() if name != "dgx-a100-mig"]
+    uuids = [gpu.uuid for profile in hosts for gpu in profile.gpus]
+    assert len(set(uuids)) == len(uuids) == 151
     assert all(re.fullmatch(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", u) for u in uuids)
+
+
+# --- capabilities -------------------------------------------------------------------------------
+
+
+def test_minors_of_the_recorded_host(dgx_a100_mig: Path) -> None:
+    """All that are possible, whether they exist or not."""
+    directory = dgx_a100_mig / "proc/driver/nvidia-caps"
+    lines = (directory / "mig-minors").read_text().splitlines()
+    assert lines[:4] == ["config 1", "monitor 2", "gpu0/gi0/access 3", "gpu0/gi0/ci0/access 4"]
+    assert lines[-1] == "gpu31/gi14/ci7/access 4322"
+    expected = ["config 1", "monitor 2"]
+    for gpu in range(32):
+        for instance in range(15):
+            minor = 3 + 135 * gpu + 9 * instance
+            path = f"gpu{gpu}/gi{instance}"
+            expected.append(f"{path}/access {minor}")
+            expected += [f"{path}/ci{compute}/access {minor + 1 + compute}" for compute in range(8)]
+    assert lines == expected
+    assert (directory / "sys-minors").read_text() == "fabric-imex-mgmt 0\n"
+
+
+def capability_files(root: Path) -> dict[str, str]:
+    directory = root / "proc/driver/nvidia/capabilities"
+    return {
+        str(path.relative_to(directory)): path.read_text()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_capability_files(dgx_a100_mig: Path) -> None:
+    rights = {
+        "fabric-imex-mgmt": (0, 256),
+        "mig/config": (1, 256),
+        "mig/monitor": (2, 292),
+        "gpu0/mig/gi1/access": (12, 292),
+        "gpu0/mig/gi1/ci0/access": (13, 292),
+        "gpu0/mig/gi2/access": (21, 292),
+        "gpu0/mig/gi2/ci0/access": (22, 292),
+        "gpu1/mig/gi3/access": (165, 292),
+        "gpu1/mig/gi3/ci0/access": (166, 292),
+    }
+    assert capability_files(dgx_a100_mig) == {
+        path: f"DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\nDeviceFileModify: 1\n"
+        for path, (minor, mode) in rights.items()
+    }
+
+
+def test_capability_directories(root: Path, profile: Profile) -> None:
+    """One for each GPU that can be divided, whether it is or not."""
+    directory = root / "proc/driver/nvidia/capabilities"
+    found = {path.parent.name for path in directory.glob("gpu*/mig")}
+    assert found == {f"gpu{gpu.minor}" for gpu in profile.gpus if gpu.mig_devices}
+
+
+def test_capabilities_of_an_old_release(mx150: Path) -> None:
+    assert set(capability_files(mx150)) == {"mig/config", "mig/monitor"}
+    assert (mx150 / "proc/driver/nvidia-caps/nvlink-minors").read_text() == "fabric-mgmt 0\n"
+    assert (mx150 / "proc/driver/nvidia-nvlink/capabilities/fabric-mgmt").is_file()
+
+
+def test_instances_share_a_gpu_instance(tmp_path: Path) -> None:
+    gpu = PROFILES["dgx-a100-mig"].gpus[0]
+    mig = gpu.mig[0].replace(slice="1c.3g.20gb")
+    gpu = gpu.replace(mig=(mig, mig.replace(compute_instance=2, uuid="MIG-2")))
+    libnvc.sim.create(PROFILES["dgx-a100-mig"].replace(gpus=(gpu,)), tmp_path / "root")
+    assert {path for path in capability_files(tmp_path / "root") if path.startswith("gpu0")} == {
+        *("gpu0/mig/gi1/access", "gpu0/mig/gi1/ci0/access", "gpu0/mig/gi1/ci2/access")
+    }
+
+
+@pytest.mark.root
+def test_imex_channels_of_the_recorded_host(tmp_path: Path) -> None:
+    profile = PROFILES["dgx-a100"].replace(imex_channels=3)
+    libnvc.sim.create(profile, tmp_path / "root")
+    directory = tmp_path / "root/dev/nvidia-caps-imex-channels"
+    assert {path.name: path.lstat().st_rdev for path in directory.iterdir()} == {
+        f"channel{channel}": os.makedev(509, channel) for channel in range(3)
+    }
+    assert "\n509 nvidia-caps-imex-channels\n" in (tmp_path / "root/proc/devices").read_text()
+
+
+def test_minors_of_a_rack() -> None:
+    gpus = PROFILES["rack-128"].gpus
+    minors = [gpu.minor for gpu in gpus]
+    assert sorted(minors) == list(range(128))
+    assert minors != sorted(minors)
+    assert len({gpu.pci for gpu in gpus}) == 128
+
+
+# --- faults in files ----------------------------------------------------------------------------
+
+
+def test_not_loaded(faulty: Faulty) -> None:
+    root = faulty("not-loaded", "dgx-a100-mig")
+    assert list((root / "dev").iterdir()) == []
+    assert not (root / "proc/driver").exists()
+    devices = (root / "proc/devices").read_text()
+    assert "nvidia" not in devices
+    assert devices.endswith("136 pts\n\nBlock devices:\n  8 sd\n259 blkext\n")
+    assert list(root.glob("usr/lib/*/libcuda.so.535.261.03"))
+    assert len(list((root / "sys/bus/pci/devices").iterdir())) == 8
+
+
+@pytest.mark.root
+def test_uvm_missing(faulty: Faulty, mx150: Path) -> None:
+    root = faulty("uvm-missing")
+    before, after = ({path.name for path in (r / "dev").iterdir()} for r in (mx150, root))
+    assert before - after == {"nvidia-uvm", "nvidia-uvm-tools"}
+    assert after < before
+    assert "uvm" not in (root / "proc/devices").read_text()
+    assert "511 nvidia-caps\n" in (root / "proc/devices").read_text()
+
+
+@pytest.mark.parametrize(
+    ("profile", "kernel"), [("mx150", "515.85.01"), ("dgx-a100", "535.260.03")]
+)
+def test_version_mismatch(faulty: Faulty, profile: str, kernel: str) -> None:
+    root = faulty("version-mismatch", profile)
+    text = (root / "proc/driver/nvidia/version").read_text()
+    assert text.partition("Module  ")[2].split()[0] == kernel
+    version = PROFILES[profile].driver_version
+    libraries = [path.name for path in root.glob("usr/lib/*/libnvidia-ml.so.*.*")]
+    assert libraries == [f"libnvidia-ml.so.{version}"]
+
+
+def test_two_versions(faulty: Faulty) -> None:
+    root = faulty("two-versions", "t4")
+    libraries = sorted(path.name for path in root.glob("usr/lib/*/libcuda.so.5*"))
+    assert libraries == ["libcuda.so.550.53.15", "libcuda.so.550.54.15"]
+    cache = ldcache.parse((root / "etc/ld.so.cache").read_bytes(), "cache")
+    paths = [entry.path for entry in cache if entry.soname == "libcuda.so.1"]
+    assert len(paths) == 2
+    assert paths[0] == "/usr/lib/nvidia-550.53.15/libcuda.so.1"
+    assert paths[1].endswith("-linux-gnu/libcuda.so.1")
+    assert "  550.54.15  " in (root / "proc/driver/nvidia/version").read_text()
+
+
+@pytest.mark.parametrize(
+    ("version", "older"),
+    [("515.86.01", "515.85.01"), ("550.100", "550.099"), ("535.261.03", "535.260.03")],
+)
+def test_older_version(version: str, older: str) -> None:
+    assert older_version(version) == older
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -251,7 +425,7 @@ def test_no_gpu_is_there_twice() -> None:
 
 def test_unknown_profile(tmp_path: Path) -> None:
     with pytest.raises(
-        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-h100$"
+        RequestError, match="^dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-a100-mig, "
     ):
         libnvc.sim.create("dgx", tmp_path / "driver")
     assert list(tmp_path.iterdir()) == []
@@ -277,6 +451,21 @@ def test_lost_gpu_that_never_was(tmp_path: Path, profile: str, last: int) -> Non
     with pytest.raises(RequestError) as caught:
         libnvc.sim.create(profile, tmp_path / "driver", fault=fault)
     assert str(caught.value) == f"{fault}: no such GPU; the last one of {profile} is {last}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "migs", "numbers"), [(129, 0, "129 GPUs and 0"), (65, 1, "65 GPUs and 65")]
+)
+def test_more_than_fits(tmp_path: Path, gpus: int, migs: int, numbers: str) -> None:
+    gpu = PROFILES["dgx-a100-mig"].gpus[0]
+    gpu = gpu.replace(mig=gpu.mig[:migs])
+    profile = PROFILES["dgx-a100-mig"].replace(gpus=(gpu,) * gpus)
+    with pytest.raises(RequestError) as caught:
+        libnvc.sim.create(profile, tmp_path / "driver")
+    assert str(caught.value) == (
+        f"dgx-a100-mig: {numbers} MIG devices; at most 128 and 64 can be simulated"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
