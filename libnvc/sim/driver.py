@@ -43,7 +43,7 @@ def write_driver(
         tree.file(path, text.encode("ascii"), 0o644 if path.endswith("/registry") else 0o444)
     if fault != NOT_LOADED:
         _write_capabilities(tree, profile)
-    for path, data in sys_files(profile).items():
+    for path, data in sys_files(profile, fault).items():
         tree.file(path, data, 0o444)
     for daemon in profile.daemons:
         tree.socket(f"/run/{daemon}/socket")

@@ -69,6 +69,7 @@ S0ix Power Management:
  Status:                    Disabled
 """
 
+_MODULES = ("nvidia", "nvidia_uvm", "nvidia_modeset")
 _REGISTRY = 'Binary: ""\n'
 
 _DEVICES = """\
@@ -150,9 +151,10 @@ def proc_files(profile: Profile, machine: str, fault: str) -> dict[str, str]:
     return files
 
 
-def sys_files(profile: Profile) -> dict[str, bytes]:
-    """Return the files of /sys by path: the GPUs as PCI devices."""
-    files = {}
+def sys_files(profile: Profile, fault: str) -> dict[str, bytes]:
+    """Return the files of /sys by path: the GPUs as PCI devices, and the modules."""
+    modules = () if fault == NOT_LOADED else _MODULES
+    files = {f"/sys/module/{name}/initstate": b"live\n" for name in modules}
     for gpu in profile.gpus:
         directory = f"/sys/bus/pci/devices/{pci_address(gpu)}"
         files[f"{directory}/vendor"] = f"0x{gpu.pci_id & 0xFFFF:04x}\n".encode("ascii")

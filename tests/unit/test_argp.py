@@ -36,7 +36,7 @@ REAL = (
     (container_info.PARSER, container_list.PARSER, container_configure.PARSER),
 )
 
-# What the real tables do not have (yet): long names, long texts, capitals, optional arguments.
+# What the real tables do not have: long names, long texts, capitals, optional arguments.
 ODD = (
     Parser(
         name=NAME,
@@ -282,6 +282,14 @@ CASES = [
     ["-r"],
     ["--root=/a", "-l", "/b", "-u1:2", "--user=root:video", "--user", "list"],
     ["-u", "1:2", "list"],
+    ["-kn", "--load", "--no-p", "--no-create-imex-channels", "-kd", "f", "list", "--compat32"],
+    ["--load-kmods=1", "list"],
+    ["--no-", "list"],
+    ["list", "--mig-c=all", "--mig-monitor", "all", "--imex=0,1", "--imex-channel", "2"],
+    ["list", "--mig=all"],
+    ["list", "--compat32=yes"],
+    ["configure", "--compat32", "--mig-m", "--no-cnt", "--cuda=mount", "/a", "--cuda-compat-mode"],
+    ["configure", "--co", "--c"],
     ["--", "list"],
     ["--"],
     ["-", "list"],

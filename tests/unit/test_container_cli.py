@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nvidia-container-cli`: formats, exit codes, refusals, and the line an error becomes."""
+"""`nvidia-container-cli`: how words are read, exit codes, and the line an error becomes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from libnvc.cli import container_cli as module
 from libnvc.cli import container_configure, container_info, container_list
-from libnvc.cli.container_common import CommandError, number
+from libnvc.cli._argp import BUILTIN
+from libnvc.cli.container_common import CommandError, Settings, number
 from libnvc.cli.container_user import default_user, parse_user
 from libnvc.cli.output import one_line
 
 import libnvc.sim
 from libnvc import errors
-from libnvc.model import DeviceFile, DriverFile, Gpu, Inventory, Library
-from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 DATA = Path(__file__).parent.parent / "data"
 NAME = "nvidia-container-cli"
@@ -43,170 +40,6 @@ def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     status = module.main([NAME, *words])
     out, err = capfd.readouterr()
     return status, out, err
-
-
-def gpu(index: int) -> Gpu:
-    minor = 7 - index
-    return Gpu(
-        index=index,
-        minor=minor,
-        uuid=f"GPU-{index}",
-        pci=f"00000000:0{index}:00.0",
-        model="Model, with comma",
-        device=DeviceFile(path=f"/dev/nvidia{minor}", major=195, minor=minor),
-        brand="Tesla",
-        arch="8.0",
-    )
-
-
-def inventory(gpus: int) -> Inventory:
-    """Return one with a file of each kind; the host has no uvm nodes."""
-    return Inventory(
-        root="/driver",
-        proc="",
-        driver_version="535.261.03",
-        cuda_version="12.2",
-        gpus=tuple(gpu(index) for index in range(gpus)),
-        control=(
-            DeviceFile(path="/dev/nvidiactl", major=195, minor=255),
-            DeviceFile(path="/dev/nvidia-uvm", major=510, minor=0, present=False),
-            DeviceFile(path="/dev/nvidia-uvm-tools", major=510, minor=1, present=False),
-            DeviceFile(path="/dev/nvidia-modeset", major=195, minor=254, present=False),
-        ),
-        libraries=(Library(path="/usr/lib/libcuda.so.1.2", name="libcuda.so", soname=""),),
-        binaries=(DriverFile(path="/usr/bin/nvidia-smi", kind="binary"),),
-        firmware=(
-            DriverFile(path="/usr/lib/gsp.bin", kind="firmware", target="/lib/firmware/gsp.bin"),
-        ),
-        ipcs=(DriverFile(path="/run/socket", kind="ipc", file_type="socket"),),
-        proc_files=(),
-    )
-
-
-# --- formats -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize(
-    ("words", "suffix"), [(("info",), "info"), (("info", "--csv"), "csv"), (("list",), "list")]
-)
-def test_format_is_the_references(
-    request: pytest.FixtureRequest,
-    container_cli: Callable[..., Done],
-    profile: str,
-    words: tuple[str, ...],
-    suffix: str,
-) -> None:
-    root = request.getfixturevalue(profile.replace("-", "_"))
-    done = container_cli(f"--root={root}", *words)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (DATA / f"{profile}.{suffix}").read_text()
-
-
-@pytest.fixture(scope="module")
-def open_sims() -> Iterator[Path]:
-    """Return a directory with every simulated driver that every user can enter."""
-    directory = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="libnvc-test-"))
-    directory.chmod(0o755)
-    for profile in PROFILES:
-        libnvc.sim.create(profile, directory / profile)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.mark.root
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize(
-    ("words", "suffix"), [(("info",), "info"), (("info", "--csv"), "csv"), (("list",), "list")]
-)
-@pytest.mark.parametrize("user", [1000, 65534])
-def test_ordinary_user_sees_the_same(
-    capfd: pytest.CaptureFixture[str],
-    open_sims: Path,
-    profile: str,
-    words: tuple[str, ...],
-    suffix: str,
-    *,
-    user: int,
-) -> None:
-    # In a child of this process, because that user may not be allowed to enter the directory
-    # with the interpreter; the first call loads every module that the second one needs.
-    expected = (DATA / f"{profile}.{suffix}").read_text()
-    command = (f"--root={open_sims / profile}", *words)
-    assert call(capfd, *command) == (0, expected, "")
-    pid = os.fork()
-    if pid == 0:
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-        os._exit(module.main([NAME, *command]))
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert capfd.readouterr() == (expected, "")
-
-
-def test_list_selects(container_cli: Callable[..., Done], dgx_a100: Path) -> None:
-    everything = (DATA / "dgx-a100.list").read_text().splitlines()
-
-    def listed(*words: str) -> list[str]:
-        done = container_cli(f"--root={dgx_a100}", "list", *words)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.splitlines()
-
-    def matching(pattern: str) -> list[str]:
-        return [path for path in everything if re.search(pattern, path)]
-
-    control = matching("^/dev/nvidia[^0-9]")
-    assert listed("--device=0") == [*control, "/dev/nvidia0"]
-    assert listed("-d7", "-d", "2,7") == [*control, "/dev/nvidia7", "/dev/nvidia2"]
-    assert listed("--device=") == control
-    assert listed("-l") == matching("^/usr/lib/")
-    assert listed("--binaries") == matching("^/usr/bin/")
-    assert listed("--firmwares") == matching("^/lib/firmware/")
-    assert listed("-lb") == matching("^/usr/bin/") + matching("^/usr/lib/")
-    assert listed("--no-persistenced") == []
-    assert listed("-i") == matching("^/(run|tmp)/")
-    assert listed("-i", "--no-persistenced") == [p for p in listed("-i") if "persistenced" not in p]
-    assert listed("-i", "--no-fabricmanager") == [
-        p for p in listed("-i") if "fabricmanager" not in p
-    ]
-    assert listed("-f", "--no-gsp-firmware") == []
-
-
-def test_info_without_gpus() -> None:
-    assert container_info.as_text(inventory(0)) == (
-        "NVRM version:   535.261.03\nCUDA version:   12.2\n"
-    )
-    assert container_info.as_csv(inventory(0)) == (
-        "NVRM version,CUDA version\n535.261.03,12.2\n\n"
-        "Device Index,Device Minor,Model,Brand,GPU UUID,Bus Location,Architecture\n"
-    )
-
-
-def test_info_tells_index_from_minor_and_quotes_nothing() -> None:
-    block = container_info.as_text(inventory(1)).splitlines()[2:]
-    assert block[:4] == [
-        "",
-        "Device Index:   0",
-        "Device Minor:   7",
-        "Model:          Model, with comma",
-    ]
-    last = container_info.as_csv(inventory(2)).splitlines()[-1]
-    assert last == "1,6,Model, with comma,Tesla,GPU-1,00000000:01:00.0,8.0"
-
-
-def test_list_order_of_sections() -> None:
-    wanted = {"libraries", "binaries", "ipcs", "firmwares"}
-    assert container_list.paths(inventory(2), ["1", "0"], wanted) == [
-        "/dev/nvidiactl",
-        "/dev/nvidia-modeset",  # its existence is not looked at, that of the uvm nodes is
-        "/dev/nvidia6",
-        "/dev/nvidia7",
-        "/usr/bin/nvidia-smi",
-        "/usr/lib/libcuda.so.1.2",
-        "/run/socket",
-        "/lib/firmware/gsp.bin",
-    ]
 
 
 def test_version_has_the_references_lines(container_cli: Callable[..., Done]) -> None:
@@ -224,7 +57,12 @@ def test_version_has_the_references_lines(container_cli: Callable[..., Done]) ->
         assert (done.returncode, done.stderr) == (0, "")
         assert [line.split(": ")[0] for line in done.stdout.splitlines()] == keys
         assert all(re.fullmatch(r"[a-z -]+: \S.*", line) for line in done.stdout.splitlines())
-    assert f"build platform: {os.uname().machine}\n" in done.stdout
+    values = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert values["build platform"] == os.uname().machine
+    assert "-fstack-protector-strong" in values["build flags"].split()
+    assert re.fullmatch(
+        r"[0-9a-f]{40}|" + re.escape(values["lib-version"]), values["build revision"]
+    )
 
 
 # --- refusals ------------------------------------------------------------------------------
@@ -280,19 +118,45 @@ def test_empty_root(capfd: pytest.CaptureFixture[str], option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "message"),
     [
-        ["configure", "--compat32", "--pid=1", "/a"],
-        ["configure", "--no-cntlibs", "--pid=1", "/a"],
-        ["configure", "--mig-config=all", "--pid=1", "/a"],
-        ["--load-kmods", "info"],
+        (
+            ["list", "--imex-channel=x"],
+            "error parsing IMEX info: unsupported IMEX channel value: x",
+        ),
+        (
+            ["configure", "--imex-channel=1,1048576", "-p1", "/a"],
+            "error parsing IMEX info: unsupported IMEX channel value: 1048576",
+        ),
+        (["list", "--imex=-1"], "error parsing IMEX info: unsupported IMEX channel value: -1"),
+        (["list", "--imex=0x1"], "error parsing IMEX info: unsupported IMEX channel value: 0x1"),
+        (
+            ["list", f"--imex={'9' * 5000}"],
+            f"error parsing IMEX info: unsupported IMEX channel value: {'9' * 5000}",
+        ),
+        (
+            ["list", "--mig-config=all,0"],
+            "mig-config error: 0: only 'all' devices are currently supported",
+        ),
+        (
+            ["configure", "--mig-monitor=a\nb", "-p1", "/a"],
+            "mig-monitor error: a\\nb: only 'all' devices are currently supported",
+        ),
+        (
+            ["configure", "--cuda-compat-mode=Mount", "-p1", "/a"],
+            "container error: invalid option: cuda-compat-mode=Mount",
+        ),
+        (
+            ["configure", "--no-cntlibs", "--cuda-compat-mode=", "-p1", "/a"],
+            "container error: invalid option: cuda-compat-mode=",
+        ),
     ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_options_of_later_are_unknown(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
-    option = next(word for word in words if word.startswith("--"))
-    status, out, err = call(capfd, *words)
-    assert (status, out) == (1, "")
-    assert f": unrecognized option '{option}'\nTry `{NAME}" in err
+def test_values_that_are_refused(
+    capfd: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert call(capfd, *words) == (1, "", f"{NAME}: {message}\n")
 
 
 def test_no_search_path(
@@ -342,6 +206,49 @@ def test_without_a_process_the_container_is_where_we_are(words: list[str]) -> No
     assert container_configure.read_wish(["", *words, "/rootfs"]).pid == 0
 
 
+def test_configure_reads_rights() -> None:
+    words = ["-p1", "/rootfs", "--mig-config=all", "--imex-channel=07,,1", "--imex-channel", "7"]
+    wish = container_configure.read_wish(["", *words, "--compat32", "--mig-monitor=,"])
+    assert (wish.mig_config, wish.mig_monitor) == (True, False)
+    assert wish.imex_channels == (7, 1, 7)
+    assert wish.flags == ("compat32",)
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "flags"),
+    [
+        ([], "mount", ()),
+        (["--cuda-compat-mode=ldconfig"], "ldconfig", ("cuda-compat-mode=ldconfig",)),
+        (["--cuda-compat-mode", "disabled"], "disabled", ("cuda-compat-mode=disabled",)),
+        (["--no-cntlibs", "-u"], "disabled", ("no-cntlibs", "utility")),
+        (
+            ["-c", "--cuda=mount", "--no-cntlibs"],
+            "disabled",
+            ("compute", "cuda-compat-mode=mount", "no-cntlibs"),
+        ),
+    ],
+)
+def test_cuda_compat_mode(words: list[str], mode: str, flags: tuple[str, ...]) -> None:
+    wish = container_configure.read_wish(["", *words, "-p1", "/rootfs"])
+    assert (wish.cuda_compat_mode, wish.flags) == (mode, flags)
+
+
+def test_global_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def take(settings: Settings, _argv: list[str]) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr(container_info, "info", take)
+    assert module.main([NAME, "-kn", "--no-create-imex-channels", "info"]) == 0
+    assert module.main([NAME, "--load", "info"]) == 0
+    assert seen == [
+        Settings(load_kmods=True, no_pivot=True, no_create_imex_channels=True),
+        Settings(load_kmods=True),
+    ]
+
+
 def test_ldconfig_of_the_container_is_never_taken() -> None:
     wish = container_configure.read_wish(["", "--ldconfig=/sbin/ldconfig", "-p1", "/rootfs"])
     assert wish.ldconfig == ""
@@ -375,6 +282,66 @@ def test_numbers(value: int, sign: str, zeros: int) -> None:
         return
     with pytest.raises(CommandError, match="input error: parse pid failed: numerical"):
         number("parse pid", text, -5, 2**31 - 1)
+
+
+# --- any words at all ----------------------------------------------------------------------
+
+PARSERS = (module.PARSER, container_info.PARSER, container_list.PARSER, container_configure.PARSER)
+OPTIONS = [option for parser in PARSERS for option in (*parser.options, *BUILTIN)]
+#: what a command line can hold: any bytes but NUL
+ODD = st.one_of(
+    st.binary(max_size=12).map(lambda data: os.fsdecode(data.replace(b"\0", b""))),
+    st.text(max_size=12).map(lambda text: text.replace("\0", "")),
+    st.integers(-(10**30), 10**30).map(str),
+    st.sampled_from(["9" * 5000, "all", "0,1", "/rootfs", "@/sbin/ldconfig", "cuda>=1", "0:0", ""]),
+)
+WORDS = st.lists(
+    st.one_of(
+        st.sampled_from(["info", "list", "configure", "--", "-"]),
+        ODD,
+        st.sampled_from(OPTIONS).map(lambda option: f"--{option.name}"),
+        st.tuples(st.sampled_from(OPTIONS), ODD).map(lambda pair: f"--{pair[0].name}={pair[1]}"),
+        st.tuples(st.sampled_from([option for option in OPTIONS if option.short]), ODD).map(
+            lambda pair: f"-{pair[0].short}{pair[1]}"
+        ),
+    ),
+    max_size=8,
+)
+
+
+class ReadError(CommandError):
+    """The command line was read: the rest is not done."""
+
+
+@settings(max_examples=500)
+@given(words=WORDS, first=st.sampled_from(["", "info", "list", "configure"]))
+def test_no_command_line_is_a_traceback(words: list[str], first: str) -> None:
+    def stop(*_: object) -> None:
+        raise ReadError("read", "")
+
+    printed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for command in (container_info, container_list, container_configure):
+            patch.setattr(command, "start", stop)
+        patch.setattr(module, "put", printed.append)
+        patch.setattr(module, "complain", printed.append)
+        status = module.main([NAME, *([first] if first else []), *words])
+    (text,) = printed
+    if status == 0:
+        assert text.startswith(("Usage: ", "cli-version: "))
+        return
+    assert status == 1
+    assert text.endswith("\n")
+    lines = text.splitlines()
+    assert all(line.isprintable() for line in lines)
+    if lines[0] == f"{NAME}: read error: ":
+        return
+    if "Try `" in text:  # wrong words or options
+        assert " ".join(lines).endswith("--usage' for more information.")
+        return
+    kinds = r"(input|container|mig-config|mig-monitor) error: |error parsing IMEX info: "
+    assert len(lines) == 1
+    assert re.match(f"{NAME}: ({kinds})", lines[0])
 
 
 # --- the line an error becomes -------------------------------------------------------------
@@ -479,69 +446,3 @@ def test_one_line_is_one_printable_line(text: str) -> None:
     assert line.splitlines() in ([], [line])
     if text.isprintable():
         assert line == text
-
-
-# --- debug log -----------------------------------------------------------------------------
-
-LOG_LINE = re.compile(r"[IW]\d{4} \d\d:\d\d:\d\d\.\d{6} \d+ [a-z_]+\.py:\d+\] (.+)")
-
-
-def test_debug_log(capfd: pytest.CaptureFixture[str], tmp_path: Path, dgx_a100: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("before\n")
-    assert call(capfd, f"--root={dgx_a100}", "-d", str(log), "list", "-b")[0] == 0
-    before, blank, banner, blank2, *lines = log.read_text().splitlines()
-    assert (before, blank, blank2) == ("before", "", "")
-    assert banner == "-- WARNING, the following logs are for debugging purposes only --"
-    matches = [LOG_LINE.fullmatch(line) for line in lines]
-    messages = [match[1] for match in matches if match]
-    assert len(messages) == len(lines)
-    assert messages[0].startswith("initializing library context (version=")
-    assert messages[1:3] == [f"using root {dgx_a100}", "using ldcache /etc/ld.so.cache"]
-    assert f"selecting {dgx_a100}/usr/bin/nvidia-smi" in messages
-    assert (
-        "listing device /dev/nvidia0 (GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c at 00000000:07:00.0)"
-        in messages
-    )
-
-
-@pytest.mark.root
-def test_debug_log_of_configure(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, dgx_a100: Path, rootfs: Path
-) -> None:
-    log = tmp_path / "log"
-    with NamespaceContainer(rootfs) as container:
-        subprocess.run(
-            ["nsenter", f"-m/proc/{container.pid}/ns/mnt", "umount", rootfs / "proc"], check=True
-        )
-        pid = f"--pid={container.pid}"
-        words = (f"--root={dgx_a100}", f"-d{log}", "configure", "-d0", "-u", "--no-cgroups", pid)
-        status, out, err = call(capfd, *words, str(rootfs))
-    # with no procfs to hide, one thing is left out: that is worth a line
-    assert (status, out, err.count("\n")) == (0, "", 1)
-    assert err.startswith(f"{NAME}: warning: /proc/driver/nvidia: ")
-    messages = [
-        match[1] for match in map(LOG_LINE.fullmatch, log.read_text().splitlines()) if match
-    ]
-    for expected in (
-        "configuring container with 'utility no-cgroups supervised'",
-        f"setting pid to {container.pid}",
-        f"setting rootfs to {rootfs}",
-        f"mounting {dgx_a100}/usr/bin/nvidia-smi at {rootfs}/usr/bin/nvidia-smi",
-        err.removeprefix(f"{NAME}: warning: ").rstrip("\n"),
-    ):
-        assert expected in messages
-
-
-def test_debug_log_that_cannot_be_opened(capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(capfd, "--debug=/no/such/log", "list") == (
-        1,
-        "",
-        f"{NAME}: initialization error: open failed: /no/such/log: no such file or directory\n",
-    )
-
-
-def test_full_debug_log_stops_nothing(capfd: pytest.CaptureFixture[str], dgx_a100: Path) -> None:
-    status, out, err = call(capfd, f"--root={dgx_a100}", "-d/dev/full", "list", "-d0")
-    assert (status, err) == (0, "")
-    assert "/dev/nvidia0\n" in out

@@ -105,6 +105,11 @@ def test_list(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
     check(loaded(call(f"--root={dgx_a100}", "list")), {"container_list"})
 
 
+@pytest.mark.root
+def test_list_where_the_driver_is_loaded(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
+    check(loaded(call("-k", f"--root={dgx_a100}", "list")), {"container_list"})
+
+
 def test_info(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
     found = loaded(call(f"--root={dgx_a100}", "-u0:0", "info"))
     check(found, {"container_info", "container_user"})
