@@ -69,7 +69,8 @@ demo: $(VENV)/.built
 	@$(BIN)/nvc demo
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml
-	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc crun=crun debootstrap=debootstrap
+	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc crun=crun debootstrap=debootstrap \
+	  containerd=containerd ctr=containerd ch-run=charliecloud-runtime ch-fromhost=charliecloud
 	@echo "install: test dependencies"
 	@$(PIP) install --group test
 	@touch $@

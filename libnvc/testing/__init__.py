@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests, the demo and the example need around libnvc: a rootfs, a real OCI runtime.
+"""What the tests, the demo and the example need around libnvc: a rootfs, real engines.
 
 Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 """
 
+from .containerd import Containerd
+from .host import on_host, with_cgroups
+from .image import write_image
 from .namespaces import NamespaceContainer
 from .oci import ContainerFailedError, OciContainer, configure_hook
 from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
@@ -12,6 +15,7 @@ from .snapshot import Mount, mounts, tree
 __all__ = [
     "PROGRAMS",
     "ContainerFailedError",
+    "Containerd",
     "Mount",
     "NamespaceContainer",
     "OciContainer",
@@ -20,5 +24,8 @@ __all__ = [
     "make_rootfs",
     "mounts",
     "multiarch",
+    "on_host",
     "tree",
+    "with_cgroups",
+    "write_image",
 ]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated driver as the driver of "/", for programs that name no other root. Needs root."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .rootfs import multiarch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UNSHARE = ("unshare", "--mount", "--propagation", "private")
+
+# The driver's files lie above the machine's own, which stay visible. This kernel has no NVIDIA
+# module, and nothing can be made in procfs itself.
+_SETUP = """
+set -e
+sim=$1
+for directory in dev etc usr/bin "usr/lib/$2"; do
+    mount -t overlay -o "lowerdir=$sim/$directory:/$directory" overlay "/$directory"
+done
+mount -t tmpfs tmpfs /proc/driver
+cp -a "$sim/proc/driver/." /proc/driver
+mount --bind "$sim/proc/devices" /proc/devices
+shift 2
+exec "$@"
+"""
+
+# A container runtime takes the cgroup hierarchies that it sees mounted: it is shown one kind only.
+_CGROUPS = {
+    "v1": "umount /sys/fs/cgroup/unified 2>/dev/null || true",
+    "v2": "mount -t cgroup2 none /sys/fs/cgroup",
+}
+
+
+def on_host(sim: Path) -> list[str]:
+    """Return what puts a command into a mount namespace where "/" has a simulated driver.
+
+    Args:
+        sim: the simulated driver's root, absolute, on a file system that allows device nodes.
+    """
+    return [*_UNSHARE, "sh", "-c", _SETUP, "sh", str(sim), multiarch()]
+
+
+def with_cgroups(version: str) -> list[str]:
+    """Return what puts a command into a mount namespace with one kind of cgroup hierarchy.
+
+    Args:
+        version: "v1" or "v2", whatever else this machine has mounted.
+    """
+    return [*_UNSHARE, "sh", "-c", f'{_CGROUPS[version]}; exec "$@"', "sh"]
