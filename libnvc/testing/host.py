@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .rootfs import multiarch
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,13 +15,13 @@ _UNSHARE = ("unshare", "--mount", "--propagation", "private")
 _SETUP = """
 set -e
 sim=$1
-for directory in dev etc usr/bin "usr/lib/$2"; do
+for directory in dev etc usr/bin usr/lib; do
     mount -t overlay -o "lowerdir=$sim/$directory:/$directory" overlay "/$directory"
 done
 mount -t tmpfs tmpfs /proc/driver
 cp -a "$sim/proc/driver/." /proc/driver
 mount --bind "$sim/proc/devices" /proc/devices
-shift 2
+shift
 exec "$@"
 """
 
@@ -37,10 +35,12 @@ _CGROUPS = {
 def on_host(sim: Path) -> list[str]:
     """Return what puts a command into a mount namespace where "/" has a simulated driver.
 
+    The sockets of its daemons are not there: /run remains the machine's.
+
     Args:
         sim: the simulated driver's root, absolute, on a file system that allows device nodes.
     """
-    return [*_UNSHARE, "sh", "-c", _SETUP, "sh", str(sim), multiarch()]
+    return [*_UNSHARE, "sh", "-c", _SETUP, "sh", str(sim)]
 
 
 def with_cgroups(version: str) -> list[str]:

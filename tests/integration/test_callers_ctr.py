@@ -30,6 +30,9 @@ pytestmark = pytest.mark.root
 
 IMAGE = "test:1"
 
+# The machine's cgroup v2 may have no controller for processors.
+RUN = ("run", "--cpu-shares", "0")
+
 #: What `ctr` asks for, whatever it is told.
 CAPABILITIES = ("compute", "compat32", "graphics", "utility", "video", "display")
 LAYOUT = libnvc.Layout(libs_dir=f"/usr/lib/{multiarch()}", libs32_dir="/usr/lib/i386-linux-gnu")
@@ -47,17 +50,26 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_image(directory / "image.tar", rootfs, IMAGE)
 
 
+@pytest.fixture(scope="module")
+def sim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated DGX A100 without daemons, whose sockets `on_host` lacks."""
+    profile = next(p for p in libnvc.sim.profiles() if p.name == "dgx-a100")
+    root = tmp_path_factory.mktemp("sim") / "root"
+    libnvc.sim.create(profile.replace(daemons=()), root)
+    return root
+
+
 @pytest.fixture(scope="module", params=["v1", "v2"])
 def containerd(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     commands: Path,
-    dgx_a100: Path,
+    sim: Path,
     image: Path,
 ) -> Iterator[Containerd]:
     """Run containerd on a host that has the simulated driver, with one kind of cgroups."""
     environment = {"PATH": f"{commands}:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    host = [*with_cgroups(request.param), *on_host(dgx_a100)]
+    host = [*with_cgroups(request.param), *on_host(sim)]
     with Containerd(tmp_path_factory.mktemp("ctr"), environment, host) as containerd:
         imported = containerd.ctr("images", "import", image)
         assert (imported.returncode, imported.stderr) == (0, "")
@@ -73,7 +85,7 @@ def plan_for(sim: Path) -> Plan:
 
 def test_the_container_sees_gpu_0_only(containerd: Containerd) -> None:
     done = containerd.ctr(
-        *("run", "--rm", "--gpus", "0", IMAGE, "c1"), "sh", "-c", "nvidia-smi -L; cuda-probe"
+        *(*RUN, "--rm", "--gpus", "0", IMAGE, "c1"), "sh", "-c", "nvidia-smi -L; cuda-probe"
     )
     assert (done.returncode, done.stderr) == (0, "")
     listed, counted, first = done.stdout.splitlines()
@@ -84,22 +96,22 @@ def test_the_container_sees_gpu_0_only(containerd: Containerd) -> None:
 
 def test_two_gpus(containerd: Containerd) -> None:
     asked = ("--gpus", "0", "--gpus", "3")
-    done = containerd.ctr("run", "--rm", *asked, IMAGE, "c2", "nvidia-smi", "-L")
+    done = containerd.ctr(*RUN, "--rm", *asked, IMAGE, "c2", "nvidia-smi", "-L")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.findall(r"UUID: ([^)]*)", done.stdout) == [GPU_0, GPU_3]
 
 
 def test_the_cgroup_allows_gpu_0_only(containerd: Containerd) -> None:
     script = "cat /dev/nvidia0; mknod /tmp/nvidia1 c 195 1 && cat /tmp/nvidia1"
-    done = containerd.ctr("run", "--rm", "--gpus", "0", IMAGE, "c3", "sh", "-c", script)
+    done = containerd.ctr(*RUN, "--rm", "--gpus", "0", IMAGE, "c3", "sh", "-c", script)
     assert done.stderr.splitlines() == [
         "cat: /dev/nvidia0: No such device or address",
         "cat: /tmp/nvidia1: Operation not permitted",
     ]
 
 
-def test_nothing_comes_that_was_not_asked_for(containerd: Containerd, dgx_a100: Path) -> None:
-    operations = plan_for(dgx_a100).operations
+def test_nothing_comes_that_was_not_asked_for(containerd: Containerd, sim: Path) -> None:
+    operations = plan_for(sim).operations
     planned = {op.path for op in operations if isinstance(op, BindMount | DeviceNode)}
     tmpfs = {op.path for op in operations if isinstance(op, Tmpfs)}
     ordinary = running(containerd, "c4")
@@ -117,7 +129,7 @@ def test_nothing_comes_that_was_not_asked_for(containerd: Containerd, dgx_a100: 
 
 def running(containerd: Containerd, name: str, *options: str) -> dict[str, set[str]]:
     """Run a container; return its mount points and the names in its /dev."""
-    started = containerd.ctr("run", "--detach", *options, IMAGE, name, "sleep", "1000000")
+    started = containerd.ctr(*RUN, "--detach", *options, IMAGE, name, "sleep", "1000000")
     assert (started.returncode, started.stderr) == (0, "")
     tasks = containerd.ctr("tasks", "list").stdout
     found = re.search(rf"^{name} +([0-9]+) +RUNNING$", tasks, re.MULTILINE)
@@ -133,7 +145,7 @@ def test_without_gpus_a_container_is_untouched(containerd: Containerd) -> None:
     script = (
         "cat /proc/self/mounts; ls /dev; mknod /tmp/nvidia0 c 195 0; cat /tmp/nvidia0; nvidia-smi"
     )
-    done = containerd.ctr("run", "--rm", IMAGE, "c6", "sh", "-c", script)
+    done = containerd.ctr(*RUN, "--rm", IMAGE, "c6", "sh", "-c", script)
     assert "nvidia" not in done.stdout
     assert done.stderr.splitlines() == [
         "cat: /tmp/nvidia0: Operation not permitted",
@@ -143,7 +155,7 @@ def test_without_gpus_a_container_is_untouched(containerd: Containerd) -> None:
 
 
 def test_an_unknown_gpu_stops_the_container(containerd: Containerd) -> None:
-    done = containerd.ctr("run", "--rm", "--gpus", "9", IMAGE, "c7", "true")
+    done = containerd.ctr(*RUN, "--rm", "--gpus", "9", IMAGE, "c7", "true")
     assert done.returncode == 1
     assert "nvidia-container-cli: device error: 9: unknown device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
