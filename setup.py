@@ -3,6 +3,8 @@
 import os
 import platform
 import shlex
+import subprocess  # noqa: TID253
+import time
 from pathlib import Path  # noqa: TID253
 
 from setuptools import find_packages, setup
@@ -14,7 +16,7 @@ SIM_MACHINES = ("x86_64", "aarch64")
 
 # What is built: its sources, and the name the loader knows it by if it is a library.
 _DEVICES = ("sim_config", "sim_devices")
-_NVML = ("nvml_state", "nvml_system", "nvml_device", "nvml_board")
+_NVML = ("nvml_state", "nvml_system", "nvml_device", "nvml_mig", "nvml_board")
 _SMI = ("start", "smi_main", "smi_fields", "smi_query", "smi_table")
 SIM_LIBRARIES = {
     "libnvidia-ml.so": ("libnvidia-ml.so.1", (*_NVML, *_DEVICES)),
@@ -36,12 +38,22 @@ SIM_FLAGS = (
 )
 
 
+def _first_line(*command):
+    """Return what a program says; "" if it is missing or refuses."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.partition("\n")[0]
+
+
 class BuildExt(build_ext):
-    """Build the C core, then the native parts of the simulated driver."""
+    """Build the C core, note how, then build the native parts of the simulated driver."""
 
     def run(self):
-        """Build both."""
+        """Build all of it."""
         super().run()
+        self._note_build()
         if platform.machine() in SIM_MACHINES:
             base = Path() if self.inplace else Path(self.build_lib)
             self._build_sim(base / SIM_OUTPUT, Path(self.build_temp) / "sim")
@@ -49,6 +61,19 @@ class BuildExt(build_ext):
     def get_source_files(self):
         """Add what goes into the source distribution."""
         return [*super().get_source_files(), *(str(p) for p in sorted(SIM.glob("*.[ch]")))]
+
+    def _note_build(self):
+        compiler, *flags = self.compiler.compiler_so
+        flags += self.extensions[0].extra_compile_args
+        facts = {
+            "DATE": int(os.environ.get("SOURCE_DATE_EPOCH", time.time())),
+            "REVISION": _first_line("git", "--git-dir=.git", "rev-parse", "HEAD"),
+            "COMPILER": _first_line(compiler, "--version"),
+            "FLAGS": shlex.join(flags),
+        }
+        output = Path() if self.inplace else Path(self.build_lib)
+        text = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
+        (output / "libnvc/_build.py").write_text(text)
 
     def _build_sim(self, output, work):
         for directory in (output, work):
@@ -70,7 +95,7 @@ class BuildExt(build_ext):
 setup(
     # Computed, because a hand-written list forgets a new subpackage in the wheel only.
     packages=[*find_packages(include=["libnvc", "libnvc.*"]), "libnvc.cli"],
-    package_data={"libnvc": ["py.typed", "_core.pyi"]},
+    package_data={"libnvc": ["py.typed", "_build.pyi", "_core.pyi"]},
     cffi_modules=["csrc/ffi_build.py:ffi"],
     cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -11,7 +11,8 @@ from .output import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from typing import Self
 
     from libnvc.model import Inventory
     from libnvc.plan import Operation
@@ -20,7 +21,10 @@ _BANNER = "\n-- WARNING, the following logs are for debugging purposes only --\n
 
 
 class Log:
-    """A log file, or nothing: without a file every method does nothing at once."""
+    """A log file, or nothing: without a file every method does nothing at once.
+
+    A context manager: leaving it ends the log. It is true if there is a file.
+    """
 
     def __init__(self, fd: int = -1) -> None:
         self._fd = fd
@@ -29,12 +33,24 @@ class Log:
     def open(cls, path: str) -> Log:
         """Open a file for appending and write the banner."""
         try:
-            log = cls(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            log = cls(_open(path))
         except OSError as error:
             text = f"open failed: {path}: {os_reason(error)}"
             raise CommandError("initialization", text) from None
         log._write(_BANNER)
         return log
+
+    def __bool__(self) -> bool:
+        return self._fd >= 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.info("shutting down library context")
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def info(self, text: str) -> None:
         """Write a message."""
@@ -64,8 +80,15 @@ class Log:
             return  # a full or closed log is no reason to leave a container without its GPU
 
 
-def log_inventory(log: Log, inventory: Inventory) -> None:
-    """Write what discovery found."""
+def _open(path: str) -> int:
+    if path == "/dev/stderr":
+        return os.dup(2)  # sockets, and files of other users, cannot be opened anew
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    return os.open(path, flags, 0o644)
+
+
+def log_inventory(log: Log, inventory: Inventory, skip: frozenset[str]) -> None:
+    """Write what discovery found, and what it did not although it looked for it."""
     for library in inventory.libraries:
         log.info(f"selecting {inventory.root}{library.path}")
     for binary in inventory.binaries:
@@ -73,13 +96,36 @@ def log_inventory(log: Log, inventory: Inventory) -> None:
     for firmware in inventory.firmware:
         log.info(f"listing firmware path {firmware.target}")
     for device in inventory.control:
-        log.info(f"listing device {device.path}")
+        if device.present:
+            log.info(f"listing device {device.path}")
     for ipc in inventory.ipcs:
         log.info(f"listing ipc path {inventory.root}{ipc.path}")
+    for text in _missing(inventory, skip):
+        log.warn(f"missing {text}")
+    log.info("requesting device information with ''")
     for gpu in inventory.gpus:
         log.info(f"listing device {gpu.device.path} ({gpu.uuid} at {gpu.pci})")
     for warning in inventory.warnings:
         log.warn(warning)
+
+
+def _missing(inventory: Inventory, skip: frozenset[str]) -> Iterator[str]:
+    from libnvc._discover import tables
+
+    for bits, kind in ((64, "library"), (32, "compat32 library")):
+        found = {library.name for library in inventory.libraries if library.bits == bits}
+        for group in tables.LIBRARIES.values():
+            yield from (f"{kind} {name}" for name in group if name not in found)
+    programs = {binary.path.rpartition("/")[2] for binary in inventory.binaries}
+    for group in tables.BINARIES.values():
+        yield from (f"binary {name}" for name in group if name not in programs)
+    yield from (f"device {device.path}" for device in inventory.control if not device.present)
+    sockets = {ipc.path.rpartition("/run/")[2] for ipc in inventory.ipcs}
+    for word, path in tables.SOCKETS:
+        if word not in skip and path.rpartition("/run/")[2] not in sockets:
+            yield f"ipc path {path}"
+    if not inventory.firmware and "gsp-firmware" not in skip:
+        yield f"firmware path {tables.FIRMWARE_DIRECTORY}/{inventory.driver_version}/gsp*.bin"
 
 
 def log_operations(log: Log, rootfs: str, operations: Iterable[Operation]) -> None:

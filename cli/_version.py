@@ -6,9 +6,8 @@ from __future__ import annotations
 import os
 import time
 from importlib.metadata import version
-from importlib.util import find_spec
 
-_UNKNOWN = "unknown"
+from libnvc import _build
 
 
 def libnvc_version() -> str:
@@ -16,33 +15,21 @@ def libnvc_version() -> str:
     return version("libnvc")
 
 
-def version_text() -> str:
-    """Return the reference's seven lines.
+def build_revision() -> str:
+    """Return what it was built from: a commit, or the version where there was none."""
+    return _build.REVISION or libnvc_version()
 
-    What was not recorded when libnvc was built is said to be unknown.
-    """
+
+def version_text() -> str:
+    """Return the reference's seven lines."""
     own = libnvc_version()
-    core = find_spec("libnvc._core")
-    path = (core and core.origin) or __file__
-    built = time.gmtime(os.stat(path).st_mtime)
     facts = {
         "cli-version": own,
         "lib-version": own,
-        "build date": time.strftime("%Y-%m-%dT%H:%M+00:00", built),
-        "build revision": _UNKNOWN,
-        "build compiler": _compiler(path),
+        "build date": time.strftime("%Y-%m-%dT%H:%M+00:00", time.gmtime(_build.DATE)),
+        "build revision": build_revision(),
+        "build compiler": _build.COMPILER,
         "build platform": os.uname().machine,
-        "build flags": _UNKNOWN,
+        "build flags": _build.FLAGS,
     }
     return "".join(f"{key}: {value}\n" for key, value in facts.items())
-
-
-def _compiler(path: str) -> str:
-    """Return what the compiler wrote into the extension's `.comment` section."""
-    with open(path, "rb") as file:
-        content = file.read()
-    for mark in (b"GCC: ", b"clang version "):
-        at = content.find(b"\0" + mark)
-        if at >= 0:
-            return content[at + 1 : content.index(b"\0", at + 1)].decode("ascii", "replace")
-    return _UNKNOWN

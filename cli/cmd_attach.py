@@ -36,7 +36,7 @@ def attach(
         raise typer.BadParameter("name the GPUs", param_hint="--device")
     gpu_options.check_process(pid)
     target = libnvc.Target(pid=pid)
-    found = gpu_options.discover(root)
+    found = gpu_options.discover(root, device)
     request = libnvc.Request(
         devices=tuple(device),
         capabilities=gpu_options.named(

@@ -34,7 +34,7 @@ def plan(
     """
     import libnvc
 
-    found = gpu_options.discover(root)
+    found = gpu_options.discover(root, device)
     if pid:
         layout = libnvc.inspect_container(libnvc.Target(pid=pid, rootfs=rootfs or ""))
     else:

@@ -22,6 +22,12 @@ PARSER = Parser(
     arguments="COMMAND [ARG...]",
     options=(
         Option(name="debug", short="d", arg="FILE", doc="Append a log to FILE"),
+        Option(
+            name="load-kmods",
+            short="k",
+            doc="Load the driver's kernel modules and make its device nodes first",
+        ),
+        Option(name="no-pivot", short="n", doc="Accepted, without effect"),
         Option(name="user", short="u", arg="UID[:GID]", optional=True, doc="Ask NVML as this user"),
         Option(name="root", short="r", arg="PATH", doc="Find the driver below PATH (default: /)"),
         Option(
@@ -29,6 +35,10 @@ PARSER = Parser(
             short="l",
             arg="FILE",
             doc="Loader cache, below the driver root (default: /etc/ld.so.cache)",
+        ),
+        Option(
+            name="no-create-imex-channels",
+            doc="With --load-kmods, make no device nodes of IMEX channels",
         ),
     ),
     commands=(
@@ -38,9 +48,14 @@ PARSER = Parser(
     ),
 )
 
+_SWITCHES = tuple(option.name for option in PARSER.options if not option.arg)
+
 #: libnvc's exceptions and the reference's error classes; the first that fits counts
 ERROR_CLASSES = (
     ("UnknownDeviceError", "device"),
+    ("MissingDeviceError", "mount"),
+    ("MigConfigError", "mig-config"),
+    ("MigMonitorError", "mig-monitor"),
     ("RequirementError", "requirement"),
     ("RequestError", "input"),
     ("DriverNotFoundError", "initialization"),
@@ -81,7 +96,7 @@ def _read_globals(argv: Sequence[str]) -> int:
     for name, value, after in events(PARSER, argv):
         if not name:
             return _run_command(str(value), Settings(**given), argv[after:])
-        given[name] = _setting(name, value)
+        given[name.replace("-", "_")] = _setting(name, value)
     raise usage_error(PARSER)
 
 
@@ -90,6 +105,8 @@ def _setting(name: str, value: str | None) -> Any:
         from .container_user import parse_user
 
         return parse_user(value)
+    if name in _SWITCHES:
+        return True
     return checked_path(name, value)
 
 

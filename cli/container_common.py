@@ -26,6 +26,15 @@ SKIP_OPTIONS = (
     Option(name="no-gsp-firmware", doc="Leave out the GSP firmware"),
 )
 
+#: Options that name rights beside those to use GPUs.
+RIGHT_OPTIONS = (
+    Option(name="mig-config", arg="ID", doc="What configuring MIG takes; only `all' is an ID"),
+    Option(name="mig-monitor", arg="ID", doc="What watching MIG takes; only `all' is an ID"),
+    Option(name="imex-channel", arg="CHANNEL", doc="IMEX channels, by number"),
+)
+
+_IMEX_CHANNELS_MAX = 1 << 20  # minor numbers have 20 bits
+
 
 class CommandError(Exception):
     """Refuse or fail with one line.
@@ -41,6 +50,13 @@ class CommandError(Exception):
         self.text = text
 
 
+class ImexError(CommandError):
+    """A channel that cannot exist. The reference's line for it names no class."""
+
+    def __str__(self) -> str:
+        return f"error parsing IMEX info: {self.text}"
+
+
 class Settings(Record):
     """The global options.
 
@@ -49,12 +65,18 @@ class Settings(Record):
         ldcache: the loader cache, below the driver root.
         user: uid and gid that ask NVML, or None for the default.
         debug: file for the debug log, or "".
+        load_kmods: whether kernel modules are loaded and device nodes made first.
+        no_create_imex_channels: whether those of IMEX channels are left out.
+        no_pivot: without effect.
     """
 
     root: str = "/"
     ldcache: str = "/etc/ld.so.cache"
     user: tuple[int, int] | None = None
     debug: str = ""
+    load_kmods: bool = False
+    no_create_imex_channels: bool = False
+    no_pivot: bool = False
 
 
 def events(parser: Parser, argv: Sequence[str]) -> Iterator[Event]:
@@ -69,24 +91,46 @@ def events(parser: Parser, argv: Sequence[str]) -> Iterator[Event]:
         yield event
 
 
-def start(settings: Settings) -> Log:
-    """Check the settings and open the log: what comes first once the command line is read."""
+def start(settings: Settings, channels: Sequence[int] = ()) -> Log:
+    """Open the log and prepare the host: what comes first once the command line is read.
+
+    Args:
+        settings: the global options.
+        channels: numbers of IMEX channels.
+    """
     from ._debuglog import Log
 
     if not settings.root or not settings.ldcache:
         raise CommandError("initialization", "invalid argument")
-    if not settings.debug:
-        return Log()
-    from ._version import libnvc_version
+    log = Log()
+    if settings.debug:
+        log = Log.open(settings.debug)
+        _log_start(settings, log, channels)
+    if settings.load_kmods:
+        from libnvc._system.load import load_driver
 
-    log = Log.open(settings.debug)
-    log.info(f"initializing library context (version={libnvc_version()})")
-    log.info(f"using root {settings.root}")
-    log.info(f"using ldcache {settings.ldcache}")
+        made = () if settings.no_create_imex_channels else tuple(channels)
+        load_driver(settings.root, log, imex_channels=made)
     return log
 
 
-def discover(settings: Settings, log: Log, **options: Any) -> Inventory:
+def _log_start(settings: Settings, log: Log, channels: Sequence[int]) -> None:
+    from ._version import build_revision, libnvc_version
+    from .container_user import default_user
+
+    build = f"version={libnvc_version()}, build={build_revision()}"
+    log.info(f"initializing library context ({build})")
+    log.info(f"using root {settings.root}")
+    log.info(f"using ldcache {settings.ldcache}")
+    uid, gid = settings.user or default_user()
+    log.info(f"using unprivileged user {uid}:{gid}")
+    for channel in channels:
+        log.info(f"using IMEX channel {channel}")
+
+
+def discover(
+    settings: Settings, log: Log, *, skip: frozenset[str] = frozenset(), **options: Any
+) -> Inventory:
     """Call `libnvc.discover` with the settings and what the environment says, and log it."""
     import libnvc
 
@@ -98,9 +142,59 @@ def discover(settings: Settings, log: Log, **options: Any) -> Inventory:
     mps_directory = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
     if mps_directory:
         options["mps_directory"] = mps_directory
-    found: Inventory = libnvc.discover(settings.root, ldcache=settings.ldcache, **options)
-    log_inventory(log, found)
+    words = " ".join(f"no-{word}" for word in sorted(skip))
+    log.info(f"requesting driver information with '{words}'")
+    found: Inventory = libnvc.discover(
+        settings.root, ldcache=settings.ldcache, skip=skip, **options
+    )
+    if log:
+        log_inventory(log, found, skip)
     return found
+
+
+def probe_options(
+    settings: Settings, devices: tuple[str, ...], requirements: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return how discovery asks NVML, if what is asked for needs it to."""
+    import libnvc
+
+    if not libnvc.needs_probe(libnvc.Request(devices=devices, requirements=requirements)):
+        return {}
+    from .container_user import default_user
+
+    uid, gid = settings.user or default_user()
+    return {"probe": True, "uid": uid, "gid": gid}
+
+
+def wants_mig(right: str, values: Sequence[str]) -> bool:
+    """Tell whether `--mig-config` or `--mig-monitor` asks for something.
+
+    Args:
+        right: "mig-config" or "mig-monitor".
+        values: as typed, one for each time that the option was given.
+    """
+    tokens = _tokens(values)
+    for token in tokens:
+        if token.lower() != "all":
+            raise CommandError(right, f"{token}: only 'all' devices are currently supported")
+    return bool(tokens)
+
+
+def imex_channels(values: Sequence[str]) -> tuple[int, ...]:
+    """Return the channels of `--imex-channel`, in the order given."""
+    channels = []
+    for token in _tokens(values):
+        digits = token.lstrip("0") or "0"
+        is_number = token.isascii() and token.isdigit()
+        # the length first: Python refuses to read thousands of digits
+        if not is_number or len(digits) > 7 or int(digits) >= _IMEX_CHANNELS_MAX:
+            raise ImexError("imex", f"unsupported IMEX channel value: {token}")
+        channels.append(int(digits))
+    return tuple(channels)
+
+
+def _tokens(values: Sequence[str]) -> list[str]:
+    return [token for value in values for token in value.split(",") if token]
 
 
 def checked_path(option: str, path: str | None) -> str:

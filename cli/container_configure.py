@@ -9,22 +9,25 @@ from libnvc._record import Record
 
 from ._argp import Option, Parser, too_many_arguments
 from .container_common import (
+    RIGHT_OPTIONS,
     SKIP_OPTIONS,
     CommandError,
     Settings,
     checked_path,
     discover,
     events,
+    imex_channels,
     number,
     os_reason,
+    probe_options,
     start,
+    wants_mig,
 )
 from .output import complain, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from libnvc.model import Target
     from libnvc.plan import Plan
@@ -63,9 +66,19 @@ PARSER = Parser(
         Option(name="graphics", short="g", doc="Give what OpenGL and Vulkan programs need"),
         Option(name="display", short="D", doc="Give what X11 displays need, graphics included"),
         Option(name="ngx", short="n", doc="Give what NGX programs need"),
+        Option(name="compat32", doc="Give 32-bit libraries, too"),
+        *RIGHT_OPTIONS,
         Option(name="no-cgroups", doc="Add no device-cgroup rules"),
         Option(name="no-devbind", doc="Put no device nodes into the container"),
         *SKIP_OPTIONS,
+        Option(name="no-cntlibs", doc="As --cuda-compat-mode=disabled, which it overrules"),
+        Option(
+            name="cuda-compat-mode",
+            arg="MODE",
+            doc="What becomes of CUDA compatibility libraries of the image: `mount' or `ldconfig' "
+            "to prefer them where they are newer, `disabled' to leave them alone (default: "
+            "`mount')",
+        ),
     ),
 )
 
@@ -83,6 +96,9 @@ class Wish(Record):
         devices: selectors, as typed.
         requirements: expressions, as typed.
         ldconfig: path on the host, "" for the host's default.
+        mig_config, mig_monitor: whether MIG may be configured or watched.
+        imex_channels: numbers.
+        cuda_compat_mode: what becomes of the image's CUDA compatibility libraries.
     """
 
     pid: int
@@ -91,6 +107,10 @@ class Wish(Record):
     devices: tuple[str, ...]
     requirements: tuple[str, ...]
     ldconfig: str
+    mig_config: bool
+    mig_monitor: bool
+    imex_channels: tuple[int, ...]
+    cuda_compat_mode: str
 
     def skipped(self) -> frozenset[str]:
         """Return what discovery leaves out."""
@@ -101,10 +121,20 @@ class Wish(Record):
 def configure(settings: Settings, argv: Sequence[str]) -> int:
     """Discover, plan and apply."""
     wish = read_wish(argv)
-    log = start(settings)
+    with start(settings, wish.imex_channels) as log:
+        return _configure(settings, wish, log)
+
+
+def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     import libnvc
 
-    found = discover(settings, log, skip=wish.skipped(), **_probe(settings, wish))
+    found = discover(
+        settings,
+        log,
+        skip=wish.skipped(),
+        mig_minors=wish.mig_config or wish.mig_monitor,
+        **probe_options(settings, wish.devices, wish.requirements),
+    )
     log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")
     target = libnvc.Target(pid=wish.pid, rootfs=wish.rootfs)
     layout = libnvc.inspect_container(target)
@@ -116,6 +146,10 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
         devices=wish.devices,
         requirements=wish.requirements,
         capabilities=tuple(flag for flag in wish.flags if flag in libnvc.CAPABILITIES),
+        mig_config=wish.mig_config,
+        mig_monitor=wish.mig_monitor,
+        imex_channels=wish.imex_channels,
+        cuda_compat_mode=wish.cuda_compat_mode,
         layout=layout,
         device_nodes="no-devbind" not in wish.flags,
         device_rules="no-cgroups" not in wish.flags,
@@ -128,24 +162,13 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     return 0
 
 
-def _probe(settings: Settings, wish: Wish) -> dict[str, Any]:
-    """Return how discovery asks NVML, which only requirements may want to know something of."""
-    if not wish.requirements:
-        return {}
-    from libnvc._planner.requirements import needs_probe
-
-    from .container_user import default_user
-
-    uid, gid = settings.user or default_user()
-    return {"probe": needs_probe(wish.requirements), "uid": uid, "gid": gid}
-
-
 def read_wish(argv: Sequence[str]) -> Wish:
     """Read and check the command line; nothing else has been done yet."""
     flags: list[str] = []
     values: dict[str, str] = {}
     devices: list[str] = []
     requirements: list[str] = []
+    rights: dict[str, list[str]] = {}
     for name, value, _ in events(PARSER, argv):
         if value is None:
             flags.append(name)
@@ -159,6 +182,11 @@ def read_wish(argv: Sequence[str]) -> Wish:
             values[name] = str(number("parse pid", value, *_PID_RANGE))
         elif name == "ldconfig":
             values[name] = _host_ldconfig(value)
+        elif name == "cuda-compat-mode":
+            values[name] = value
+            flags.append(f"{name}={value}")
+        elif name in ("mig-config", "mig-monitor", "imex-channel"):
+            rights.setdefault(name, []).append(value)
         elif "rootfs" in values:
             raise too_many_arguments(PARSER)
         else:
@@ -175,7 +203,19 @@ def read_wish(argv: Sequence[str]) -> Wish:
         devices=tuple(devices),
         requirements=tuple(requirements),
         ldconfig=values.get("ldconfig", ""),
+        imex_channels=imex_channels(rights.get("imex-channel", ())),
+        mig_config=wants_mig("mig-config", rights.get("mig-config", ())),
+        mig_monitor=wants_mig("mig-monitor", rights.get("mig-monitor", ())),
+        cuda_compat_mode=_compat_mode(flags, values.get("cuda-compat-mode", "mount")),
     )
+
+
+def _compat_mode(flags: Sequence[str], mode: str) -> str:
+    from libnvc.model import CUDA_COMPAT_MODES
+
+    if mode not in CUDA_COMPAT_MODES:
+        raise CommandError("container", f"invalid option: cuda-compat-mode={mode}")
+    return "disabled" if "no-cntlibs" in flags else mode
 
 
 def _checked_rootfs(path: str) -> str:

@@ -3,15 +3,28 @@
 
 from __future__ import annotations
 
+from libnvc._record import Record
+
 from ._argp import Option, Parser
-from .container_common import SKIP_OPTIONS, Settings, discover, events, start
+from .container_common import (
+    RIGHT_OPTIONS,
+    SKIP_OPTIONS,
+    CommandError,
+    Settings,
+    discover,
+    events,
+    imex_channels,
+    probe_options,
+    start,
+    wants_mig,
+)
 from .output import put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from libnvc.model import DeviceFile, Inventory
+    from libnvc.model import Capability, DeviceFile, Gpu, Inventory
 
 PARSER = Parser(
     name="nvidia-container-cli list",
@@ -23,62 +36,132 @@ PARSER = Parser(
         Option(name="binaries", short="b", doc="Programs"),
         Option(name="ipcs", short="i", doc="Sockets and other IPC paths"),
         Option(name="firmwares", short="f", doc="Firmware files"),
+        Option(name="compat32", doc="32-bit libraries, too"),
+        *RIGHT_OPTIONS,
         *SKIP_OPTIONS,
     ),
 )
 
 #: the sections after the devices, in order of output
 _SECTIONS = ("binaries", "libraries", "ipcs", "firmwares")
+_PROC = "/proc/driver/nvidia"
+_CAPS = "/dev/nvidia-caps"
+
+
+class Question(Record):
+    """A command line of `list`, read and checked.
+
+    Attributes:
+        devices: selectors of the GPUs whose nodes are listed, after the control devices; None for
+            no device at all.
+        sections: names of the other sections, as the options have them, and "compat32".
+        skipped: what discovery leaves out.
+        mig_config, mig_monitor: whether what configuring or watching MIG takes is listed.
+        imex_channels: numbers.
+    """
+
+    devices: tuple[str, ...] | None = None
+    sections: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+    mig_config: bool = False
+    mig_monitor: bool = False
+    imex_channels: tuple[int, ...] = ()
 
 
 def list_driver(settings: Settings, argv: Sequence[str]) -> int:
     """Print the paths that were asked for."""
-    wanted: set[str] = set()
-    skipped: set[str] = set()
-    selectors: list[str] | None = None
-    for name, value, _ in events(PARSER, argv):
-        if name == "device":
-            selectors = [*(selectors or ()), str(value)]
-        elif name.startswith("no-"):
-            skipped.add(name.removeprefix("no-"))
-            if name == "no-gsp-firmware":
-                wanted.discard("firmwares")  # as the reference: only what came before
-        else:
-            wanted.add(name)
-    if len(argv) == 1:
-        wanted = set(_SECTIONS)
-        selectors = ["all"]
-    found = discover(settings, start(settings), skip=frozenset(skipped))
-    put("".join(f"{path}\n" for path in paths(found, selectors, wanted)))
+    asked = read_question(argv)
+    with start(settings, asked.imex_channels) as log:
+        found = discover(
+            settings,
+            log,
+            skip=asked.skipped,
+            mig_minors=asked.mig_config or asked.mig_monitor,
+            **probe_options(settings, asked.devices or ()),
+        )
+        put("".join(f"{path}\n" for path in paths(found, asked)))
     return 0
 
 
-def paths(found: Inventory, selectors: Sequence[str] | None, wanted: set[str]) -> list[str]:
-    """Return the paths in the reference's order of sections.
+def read_question(argv: Sequence[str]) -> Question:
+    """Read and check the command line."""
+    sections: set[str] = set()
+    skipped: set[str] = set()
+    values: dict[str, list[str]] = {}
+    for name, value, _ in events(PARSER, argv):
+        if value is not None:
+            values.setdefault(name, []).append(value)
+        elif name.startswith("no-"):
+            skipped.add(name.removeprefix("no-"))
+            if name == "no-gsp-firmware":
+                sections.discard("firmwares")  # as the reference: only what came before
+        else:
+            sections.add(name)
+    # "--imex-channel=0" asks for everything and a channel; "--imex-channel 0" for a channel
+    if len(argv) == 1 or (len(argv) == 2 and "imex-channel" in values):
+        sections = {*_SECTIONS, "compat32"}
+        values["device"] = ["all"]
+    channels = imex_channels(values.get("imex-channel", ()))
+    return Question(
+        devices=tuple(values["device"]) if "device" in values else None,
+        sections=frozenset(sections),
+        skipped=frozenset(skipped),
+        mig_config=wants_mig("mig-config", values.get("mig-config", ())),
+        mig_monitor=wants_mig("mig-monitor", values.get("mig-monitor", ())),
+        imex_channels=channels,
+    )
 
-    Args:
-        found: what discovery found.
-        selectors: of the GPUs whose nodes are listed, after the control devices; None for no device
-            at all.
-        wanted: names of the other sections, as the options have them.
-    """
-    listed: list[str] = []
-    if selectors is not None:
-        from libnvc._planner import select_devices
 
-        gpus = select_devices(found, selectors)
-        listed += [device.path for device in found.control if _is_listed(device)]
-        listed += [gpu.device.path for gpu in gpus]
+def paths(found: Inventory, asked: Question) -> list[str]:
+    """Return the paths in the reference's order."""
+    bits = (64, 32) if "compat32" in asked.sections else (64,)
     files = {
         "binaries": [file.path for file in found.binaries],
-        "libraries": [library.path for library in found.libraries],
+        "libraries": [library.path for library in found.libraries if library.bits in bits],
         "ipcs": [file.path for file in found.ipcs],
         # where drivers and containers look for it, even if /lib is a link here
         "firmwares": [file.target for file in found.firmware],
     }
+    listed = list(_devices(found, asked))
     for section in _SECTIONS:
-        listed += files[section] if section in wanted else []
+        listed += files[section] if section in asked.sections else []
     return listed
+
+
+def _devices(found: Inventory, asked: Question) -> Iterator[str]:
+    from libnvc._planner import select
+
+    selection = select(found, asked.devices or ())
+    if asked.devices is not None:
+        yield from (device.path for device in found.control if _is_listed(device))
+    yield from (gpu.device.path for gpu in selection.gpus)
+    rights = [r for r in ("mig-config", "mig-monitor") if getattr(asked, r.replace("-", "_"))]
+    for _, mig in selection.mig if not rights else ():
+        # files first, then devices
+        accesses = (mig.gpu_access, mig.compute_access)
+        yield from (f"{_PROC}/{access.path}" for access in accesses)
+        yield from (access.device.path for access in accesses if access.device)
+    yield from (f"/dev/nvidia-caps-imex-channels/channel{n}" for n in asked.imex_channels)
+    for right in rights:
+        if selection.mig and not selection.everything:
+            text = f"all: cannot enable {right} with specific MIG devices selected"
+            raise CommandError(right, text)
+        capability = found.mig.config if right == "mig-config" else found.mig.monitor
+        capable = [gpu for gpu in selection.gpus if gpu.mig_capable]
+        if capability and capable:
+            yield from _right(found, capability, capable)
+
+
+def _right(found: Inventory, capability: Capability, gpus: list[Gpu]) -> Iterator[str]:
+    """Yield what configuring or watching MIG takes."""
+    yield f"{_PROC}/{capability.path}"
+    if capability.device:
+        yield capability.device.path
+    for gpu in gpus:
+        yield f"{_PROC}/capabilities/gpu{gpu.minor}"
+        if found.mig.major is not None:
+            yield _CAPS
+            yield from (f"{_CAPS}/nvidia-cap{n}" for of, n in found.mig.minors if of == gpu.minor)
 
 
 def _is_listed(device: DeviceFile) -> bool:

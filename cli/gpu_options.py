@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from libnvc.model import Inventory, Request
     from libnvc.plan import Plan
 
@@ -16,7 +18,9 @@ Root = Annotated[str, typer.Option(help="Find the driver below this directory.")
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="GPUs: index, UUID, PCI address or 'all'; several separated by commas."
+        "--device",
+        help="GPUs: index, UUID, PCI address or 'all'; MIG devices: GPU:INDEX or UUID; several "
+        "separated by commas.",
     ),
 ]
 Utility = Annotated[bool, typer.Option("--utility", help="nvidia-smi and its needs.")]
@@ -27,12 +31,16 @@ Display = Annotated[bool, typer.Option("--display", help="X11 displays; graphics
 Ngx = Annotated[bool, typer.Option("--ngx", help="NGX.")]
 
 
-def discover(root: str) -> Inventory:
-    """Read the driver below a root, with the programs that PATH leads to."""
+def discover(root: str, devices: list[str] | None) -> Inventory:
+    """Read the driver below a root, with the programs that PATH leads to.
+
+    NVML is asked only if the devices named need it.
+    """
     import libnvc
 
+    probe = libnvc.needs_probe(libnvc.Request(devices=tuple(devices or ())))
     try:
-        return libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
+        return libnvc.discover(root, path=os.environ.get("PATH", os.defpath), probe=probe)
     except libnvc.DriverNotFoundError as error:
         where = "on this host" if root == "/" else f"below {root}"
         text = f"no usable NVIDIA driver {where}: {error} (--root names another place)"
@@ -46,8 +54,16 @@ def make_plan(found: Inventory, request: Request) -> Plan:
     try:
         return libnvc.make_plan(found, request)
     except libnvc.UnknownDeviceError as error:
-        known = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in found.gpus)
+        known = ", ".join(_names(found))
         raise libnvc.UnknownDeviceError(f"{error}; there are: {known}") from error
+
+
+def _names(found: Inventory) -> Iterator[str]:
+    for gpu in found.gpus:
+        yield f"{gpu.index} ({gpu.uuid})"
+        for mig in gpu.mig_devices:
+            name = mig.uuid or f"MIG-{gpu.uuid}/{mig.gpu_instance}/{mig.compute_instance}"
+            yield f"{gpu.index}:{mig.index} ({name})"
 
 
 def named(**switches: bool) -> tuple[str, ...]:

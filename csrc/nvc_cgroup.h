@@ -13,6 +13,7 @@
 
 struct nvc_device_rule {
 	uint32_t major, minor;
+	uint32_t count;  /* of minors from that one on */
 	uint32_t access; /* NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD */
 };
 

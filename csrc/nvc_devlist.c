@@ -53,7 +53,7 @@ static uint32_t granted(const char *line, const struct nvc_device_rule *rule, bo
 int nvc_devlist_missing(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
                         uint32_t *missing, struct nvc_error *err)
 {
-	char text[16384];
+	char text[65536]; /* the kernel writes no more than a few thousand lines */
 	size_t len = 0;
 	ssize_t got;
 	nvc_autofd int fd = openat(cgroup->v1_fd, "devices.list", O_RDONLY | O_CLOEXEC);

@@ -17,7 +17,7 @@
 #define CODE_MAX     BPF_MAXINSNS
 #define TRIES_MAX    16 /* against others who change the same cgroup */
 
-#define BLOCK_LEN 14
+#define BLOCK_LEN 15
 #define TAIL_LEN  8
 
 /* Instructions, in the words of the kernel's bpf/insn macros. */
@@ -27,13 +27,15 @@
 	                   .src_reg = (src),                                                       \
 	                   .off = (jump),                                                          \
 	                   .imm = (int32_t)(value)})
-#define LOAD(dst, at)          INSN(BPF_LDX | BPF_MEM | BPF_W, dst, BPF_REG_1, at, 0)
-#define SET(dst, value)        INSN(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value)
-#define COPY(dst, src)         INSN(BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
-#define AND(dst, value)        INSN(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, value)
-#define SHIFT(dst, value)      INSN(BPF_ALU64 | BPF_RSH | BPF_K, dst, 0, 0, value)
-#define UNLESS(dst, value, to) INSN(BPF_JMP | BPF_JNE | BPF_K, dst, 0, to, value)
-#define EXIT                   INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define LOAD(dst, at)            INSN(BPF_LDX | BPF_MEM | BPF_W, dst, BPF_REG_1, at, 0)
+#define SET(dst, value)          INSN(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value)
+#define COPY(dst, src)           INSN(BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0)
+#define AND(dst, value)          INSN(BPF_ALU64 | BPF_AND | BPF_K, dst, 0, 0, value)
+#define SHIFT(dst, value)        INSN(BPF_ALU64 | BPF_RSH | BPF_K, dst, 0, 0, value)
+#define UNLESS(dst, value, to)   INSN(BPF_JMP | BPF_JNE | BPF_K, dst, 0, to, value)
+#define IF_BELOW(dst, value, to) INSN(BPF_JMP | BPF_JLT | BPF_K, dst, 0, to, value)
+#define IF_ABOVE(dst, value, to) INSN(BPF_JMP | BPF_JGT | BPF_K, dst, 0, to, value)
+#define EXIT                     INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 /* The programs of a cgroup. */
 struct attached {
@@ -198,14 +200,15 @@ static void write_block(struct bpf_insn *out, const struct nvc_device_rule *rule
 	    LOAD(BPF_REG_2, offsetof(struct bpf_cgroup_dev_ctx, access_type)),
 	    COPY(BPF_REG_3, BPF_REG_2),
 	    AND(BPF_REG_3, 0xffff),
-	    UNLESS(BPF_REG_3, BPF_DEVCG_DEV_CHAR, 9),
+	    UNLESS(BPF_REG_3, BPF_DEVCG_DEV_CHAR, 10),
 	    SHIFT(BPF_REG_2, 16),
 	    AND(BPF_REG_2, ~access),
-	    UNLESS(BPF_REG_2, 0, 6),
+	    UNLESS(BPF_REG_2, 0, 7),
 	    LOAD(BPF_REG_2, offsetof(struct bpf_cgroup_dev_ctx, major)),
-	    UNLESS(BPF_REG_2, rule->major, 4),
+	    UNLESS(BPF_REG_2, rule->major, 5),
 	    LOAD(BPF_REG_2, offsetof(struct bpf_cgroup_dev_ctx, minor)),
-	    UNLESS(BPF_REG_2, rule->minor, 2),
+	    IF_BELOW(BPF_REG_2, rule->minor, 3),
+	    IF_ABOVE(BPF_REG_2, rule->minor + rule->count - 1, 2),
 	    SET(BPF_REG_0, 1),
 	    EXIT,
 	};
@@ -233,7 +236,8 @@ static void write_tail(struct bpf_insn *out, uint32_t major)
 static bool is_block(const struct bpf_insn *at)
 {
 	struct bpf_insn block[BLOCK_LEN];
-	struct nvc_device_rule rule = {(uint32_t)at[9].imm, (uint32_t)at[11].imm, 0};
+	uint32_t first = (uint32_t)at[11].imm, last = (uint32_t)at[12].imm;
+	struct nvc_device_rule rule = {(uint32_t)at[9].imm, first, last - first + 1, 0};
 
 	write_block(block, &rule, (uint32_t)at[0].imm);
 	block[6].imm = at[6].imm; /* any access */

@@ -255,8 +255,14 @@ static void take_facts(const struct nvc_nvml_facts *from, struct nvc_nvml_facts 
 	if (out->gpu_count > NVC_NVML_GPUS_MAX)
 		out->gpu_count = NVC_NVML_GPUS_MAX;
 	for (uint32_t i = 0; i < out->gpu_count; i++) {
-		out->gpus[i].uuid[sizeof out->gpus[i].uuid - 1] = '\0';
-		out->gpus[i].name[sizeof out->gpus[i].name - 1] = '\0';
+		struct nvc_nvml_gpu *gpu = &out->gpus[i];
+
+		gpu->uuid[sizeof gpu->uuid - 1] = '\0';
+		gpu->name[sizeof gpu->name - 1] = '\0';
+		if (gpu->mig_count > NVC_NVML_MIGS_MAX)
+			gpu->mig_count = NVC_NVML_MIGS_MAX;
+		for (uint32_t j = 0; j < gpu->mig_count; j++)
+			gpu->migs[j].uuid[sizeof gpu->migs[j].uuid - 1] = '\0';
 	}
 }
 

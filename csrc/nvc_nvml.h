@@ -17,6 +17,7 @@
 #define NVC_NVML_GPUS_MAX    128
 #define NVC_NVML_VERSION_LEN 80
 #define NVC_NVML_TEXT_LEN    96
+#define NVC_NVML_MIGS_MAX    16
 #define NVC_NVML_KEEP_ID     UINT32_MAX /* stay the user, or group, that the caller is */
 
 struct nvc_nvml_options {
@@ -27,6 +28,12 @@ struct nvc_nvml_options {
 	int timeout_ms;
 };
 
+struct nvc_nvml_mig {
+	uint32_t index; /* in NVML's order, which may have holes */
+	uint32_t gpu_instance, compute_instance;
+	char uuid[NVC_NVML_TEXT_LEN];
+};
+
 struct nvc_nvml_gpu {
 	uint32_t minor; /* N of /dev/nvidiaN */
 	uint32_t brand; /* nvmlBrandType_t, 0 if unknown */
@@ -35,6 +42,8 @@ struct nvc_nvml_gpu {
 	int32_t mig_capable, mig_enabled;
 	char uuid[NVC_NVML_TEXT_LEN];
 	char name[NVC_NVML_TEXT_LEN];
+	uint32_t mig_count;
+	struct nvc_nvml_mig migs[NVC_NVML_MIGS_MAX];
 };
 
 struct nvc_nvml_facts {

@@ -7,6 +7,7 @@
 /* The published ABI of NVML, as far as it is used. */
 #define NVML_SUCCESS            0
 #define NVML_NOT_SUPPORTED      3
+#define NVML_NOT_FOUND          6
 #define NVML_FUNCTION_NOT_FOUND 13
 #define NVML_MIG_ENABLED        1u
 
@@ -32,6 +33,10 @@ struct nvml {
 	int (*brand)(void *gpu, unsigned *brand);
 	int (*arch)(void *gpu, int *major, int *minor);
 	int (*mig)(void *gpu, unsigned *current, unsigned *pending);
+	int (*mig_max)(void *gpu, unsigned *count);
+	int (*mig_handle)(void *gpu, unsigned index, void **device);
+	int (*gpu_instance)(void *device, unsigned *id);
+	int (*compute_instance)(void *device, unsigned *id);
 };
 
 #define CALL(function, ...) ((function) != NULL ? (function)(__VA_ARGS__) : NVML_FUNCTION_NOT_FOUND)
@@ -62,6 +67,10 @@ static int load(struct nvml *api, const char *path, struct nvc_error *err)
 	LOAD(brand, "nvmlDeviceGetBrand");
 	LOAD(arch, "nvmlDeviceGetCudaComputeCapability");
 	LOAD(mig, "nvmlDeviceGetMigMode");
+	LOAD(mig_max, "nvmlDeviceGetMaxMigDeviceCount");
+	LOAD(mig_handle, "nvmlDeviceGetMigDeviceHandleByIndex");
+	LOAD(gpu_instance, "nvmlDeviceGetGpuInstanceId");
+	LOAD(compute_instance, "nvmlDeviceGetComputeInstanceId");
 #undef LOAD
 	return 0;
 }
@@ -135,6 +144,49 @@ static int ask_traits(const struct nvml *api, void *gpu, struct nvc_nvml_gpu *ou
 	return 0;
 }
 
+static int ask_mig_device(const struct nvml *api, void *device, struct nvc_nvml_mig *out,
+                          struct nvc_error *err)
+{
+	int status;
+
+	status = CALL(api->uuid, device, out->uuid, sizeof out->uuid);
+	if (check(api, status, "nvmlDeviceGetUUID", err) < 0)
+		return -1;
+	status = CALL(api->gpu_instance, device, &out->gpu_instance);
+	if (check(api, status, "nvmlDeviceGetGpuInstanceId", err) < 0)
+		return -1;
+	status = CALL(api->compute_instance, device, &out->compute_instance);
+	return check(api, status, "nvmlDeviceGetComputeInstanceId", err);
+}
+
+/* The index space may have holes, where a device was destroyed. */
+static int ask_mig_devices(const struct nvml *api, void *gpu, struct nvc_nvml_gpu *out,
+                           struct nvc_error *err)
+{
+	unsigned max = 0;
+	int status = CALL(api->mig_max, gpu, &max);
+
+	if (check_optional(api, status, "nvmlDeviceGetMaxMigDeviceCount", err) < 0)
+		return -1;
+	if (max > NVC_NVML_MIGS_MAX)
+		return nvc_fail(err, NVC_EDRIVER, "nvmlDeviceGetMaxMigDeviceCount", NULL,
+		                "too many mig devices");
+	for (unsigned i = 0; i < max; i++) {
+		struct nvc_nvml_mig *mig = &out->migs[out->mig_count];
+		void *device = NULL;
+
+		status = CALL(api->mig_handle, gpu, i, &device);
+		if (status == NVML_NOT_FOUND)
+			continue;
+		if (check(api, status, "nvmlDeviceGetMigDeviceHandleByIndex", err) < 0 ||
+		    ask_mig_device(api, device, mig, err) < 0)
+			return -1;
+		mig->index = i;
+		out->mig_count++;
+	}
+	return 0;
+}
+
 static int ask_driver(const struct nvml *api, struct nvc_nvml_facts *out, struct nvc_error *err)
 {
 	int status;
@@ -159,9 +211,9 @@ static int ask_gpu(const struct nvml *api, unsigned index, struct nvc_nvml_gpu *
 	int status = CALL(api->handle, index, &gpu);
 
 	if (check(api, status, "nvmlDeviceGetHandleByIndex_v2", err) < 0 ||
-	    ask_identity(api, gpu, out, err) < 0)
+	    ask_identity(api, gpu, out, err) < 0 || ask_traits(api, gpu, out, err) < 0)
 		return -1;
-	return ask_traits(api, gpu, out, err);
+	return out->mig_enabled ? ask_mig_devices(api, gpu, out, err) : 0;
 }
 
 int nvc_nvml_ask(const char *path, struct nvc_nvml_facts *out, struct nvc_error *err)

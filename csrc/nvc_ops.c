@@ -265,11 +265,15 @@ static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 static int do_device_access(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	const struct nvc_op *op = task->op;
-	struct nvc_device_rule rule = {op->major, op->minor,
+	struct nvc_device_rule rule = {op->major, op->minor, op->count,
 	                               op->flags & (NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD)};
 
-	if (ops->cgroup->v1_fd >= 0 && allow_v1(ops, &rule, err) < 0)
-		return -1;
+	/* Version 1 has no ranges. */
+	for (uint32_t i = 0; ops->cgroup->v1_fd >= 0 && i < op->count; i++) {
+		struct nvc_device_rule one = {op->major, op->minor + i, 1, rule.access};
+		if (allow_v1(ops, &one, err) < 0)
+			return -1;
+	}
 	return ops->cgroup->v2_fd >= 0 ? allow_v2(ops, &rule, err) : 0;
 }
 

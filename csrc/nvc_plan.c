@@ -100,9 +100,12 @@ static int check_op(const struct nvc_plan *plan, const struct nvc_op *op, struct
 		return 0;
 	case NVC_OP_LOADER_CACHE:
 		return check_directories(plan, op, err);
+	case NVC_OP_DEVICE_ACCESS:
+		if (op->count == 0 || op->count - 1 > MAX_MINOR - op->minor)
+			return refused(err, path, "device number out of range");
+		return 0;
 	case NVC_OP_DIRECTORY:
 	case NVC_OP_WRITE_FILE:
-	case NVC_OP_DEVICE_ACCESS:
 		return 0;
 	default:
 		return refused(err, path, "unknown operation");

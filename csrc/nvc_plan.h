@@ -15,7 +15,7 @@
 #include "nvc_error.h"
 
 #define NVC_PLAN_MAGIC  "nvcplan"
-#define NVC_PLAN_SCHEMA 1u
+#define NVC_PLAN_SCHEMA 2u
 
 enum nvc_op_kind {
 	NVC_OP_TMPFS = 1,     /* path, mode; arg: fallback path */
@@ -23,7 +23,7 @@ enum nvc_op_kind {
 	NVC_OP_WRITE_FILE,    /* path, mode; data: content */
 	NVC_OP_BIND_MOUNT,    /* path, flags; arg: source on the host */
 	NVC_OP_DEVICE_NODE,   /* path, major, minor, mode; arg: the host's node, or none: mknod */
-	NVC_OP_DEVICE_ACCESS, /* major, minor, flags */
+	NVC_OP_DEVICE_ACCESS, /* major, first minor, count of minors, flags */
 	NVC_OP_SYMLINK,       /* path, flags; arg: target text */
 	NVC_OP_LOADER_CACHE,  /* path of the cache; data: directories, each ended by NUL */
 };
@@ -40,7 +40,7 @@ enum nvc_op_kind {
 #define NVC_OP_MKNOD     0x0400u
 
 struct nvc_op {
-	uint32_t kind, flags, mode, major, minor;
+	uint32_t kind, flags, mode, major, minor, count;
 	uint32_t path, arg, data, data_len, origin;
 };
 

@@ -164,7 +164,7 @@ static int undo_relink(const struct spot *spot, const char *new_text, const char
 static int undo_devlist(const struct nvc_undo *job, const struct nvc_record *record,
                         struct nvc_error *err)
 {
-	struct nvc_device_rule rule = {record->major, record->minor, record->access};
+	struct nvc_device_rule rule = {record->major, record->minor, 1, record->access};
 
 	if (job->cgroup->v1_fd < 0 || rule.access == 0)
 		return 0;

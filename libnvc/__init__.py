@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         inspect_container,
         inspect_rootfs,
         make_plan,
+        needs_probe,
         plan_to_text,
     )
     from .errors import (
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
         DriverNotFoundError,
         LoaderCacheError,
         MalformedFileError,
+        MigConfigError,
+        MigMonitorError,
+        MissingDeviceError,
         MountError,
         NvcError,
         ProbeError,
@@ -97,7 +101,10 @@ __all__ = [
     "LoaderCacheError",
     "MalformedFileError",
     "Mig",
+    "MigConfigError",
     "MigDevice",
+    "MigMonitorError",
+    "MissingDeviceError",
     "MountError",
     "NvcError",
     "Operation",
@@ -120,6 +127,7 @@ __all__ = [
     "inspect_container",
     "inspect_rootfs",
     "make_plan",
+    "needs_probe",
     "plan_to_text",
 ]
 
@@ -132,6 +140,7 @@ _NAMES = {
         "inspect_container",
         "inspect_rootfs",
         "make_plan",
+        "needs_probe",
         "plan_to_text",
     ),
     "errors": (
@@ -141,6 +150,9 @@ _NAMES = {
         "DriverNotFoundError",
         "LoaderCacheError",
         "MalformedFileError",
+        "MigConfigError",
+        "MigMonitorError",
+        "MissingDeviceError",
         "MountError",
         "NvcError",
         "ProbeError",

@@ -10,6 +10,7 @@ from ._apply.direct import apply, detach
 from ._discover import discover
 from ._discover.container import inspect_container, inspect_rootfs
 from ._planner.build import make_plan
+from ._planner.probe import needs_probe
 from ._render.text import plan_to_text
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "inspect_container",
     "inspect_rootfs",
     "make_plan",
+    "needs_probe",
     "plan_to_text",
 ]

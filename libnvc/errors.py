@@ -9,7 +9,10 @@
     │   ├── MalformedFileError      a file is not what it claims to be
     │   └── ProbeError              NVML failed, hung past its deadline, or crashed
     ├── RequestError            the request cannot be planned
-    │   ├── UnknownDeviceError      a selector that names no GPU
+    │   ├── UnknownDeviceError      a selector that names no device
+    │   ├── MissingDeviceError      a device is known but the host has no node of it
+    │   ├── MigConfigError          configuring MIG does not go with the rest of the request
+    │   ├── MigMonitorError         watching MIG does not
     │   └── RequirementError        what the image requires does not hold
     ├── ApplyError              a plan could not be put into a container; everything was undone
     │   ├── ContainerError          the target: its process, namespaces, root, cgroup
@@ -76,7 +79,19 @@ class RequestError(NvcError):
 
 
 class UnknownDeviceError(RequestError, LookupError):
-    """A device selector names no GPU of this host."""
+    """A device selector names no GPU or MIG device of this host."""
+
+
+class MissingDeviceError(RequestError):
+    """The host has no node of a device that was asked for."""
+
+
+class MigConfigError(RequestError):
+    """Configuring MIG cannot be given together with what else was asked for."""
+
+
+class MigMonitorError(RequestError):
+    """Watching MIG cannot be given together with what else was asked for."""
 
 
 class RequirementError(RequestError):

@@ -111,11 +111,13 @@ class MigDevice(Record):
     """A MIG device: one compute instance of a GPU.
 
     Attributes:
+        index: in NVML's order, which may have holes; without a probe, by the instances' numbers.
         gpu_instance, compute_instance: their numbers.
         gpu_access, compute_access: the rights to use them.
         uuid: "MIG-…"; known only after a probe, else "".
     """
 
+    index: int
     gpu_instance: int
     compute_instance: int
     gpu_access: Capability
@@ -152,7 +154,7 @@ class Gpu(Record):
         proc_dir: its directory under /proc/driver/nvidia/gpus, e.g. "0000:07:00.0", or "".
         brand, arch: brand name and compute capability ("8.0"); known only after a probe, else "".
         mig_capable: whether it can be divided; without a probe, whether the module says so.
-        mig_devices: in NVML's order after a probe, else by the numbers of the instances.
+        mig_devices: by index.
     """
 
     index: int

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Version of the JSON and flat forms; a reader refuses any other.
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Operation(Record):
@@ -89,10 +89,17 @@ class DeviceNode(Operation):
 
 
 class DeviceAccess(Operation):
-    """Allow a character device in the container's device cgroup."""
+    """Allow character devices in the container's device cgroup.
+
+    Attributes:
+        major, minor: the number of the first.
+        count: how many, with the minors that follow.
+        access: of "r" and "w".
+    """
 
     major: int
     minor: int
+    count: int = 1
     access: str = "rw"
 
 

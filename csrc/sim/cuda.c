@@ -9,11 +9,17 @@
 
 #include "sim_devices.h"
 
+/* A GPU or, with `mig`, a part of it. */
+struct device {
+	const struct sim_gpu *gpu;
+	const struct sim_mig *mig;
+};
+
 /* CUDA's interface has no context to keep this in. Set once, by the first cuInit. */
 static struct {
 	int ready;
 	int count;
-	const struct sim_gpu *gpus[SIM_MAX_GPUS];
+	struct device devices[SIM_MAX_GPUS];
 } state;
 
 static const struct {
@@ -59,22 +65,30 @@ CUresult cuGetErrorName(CUresult error, const char **pStr)
 	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-/* The GPUs that this process may use and that are not lost. */
-static uint32_t find_gpus(const struct sim_gpu *gpus[SIM_MAX_GPUS])
+/* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is none,
+ * the first MIG device: CUDA never uses more than one of these. */
+static int find_devices(struct device devices[SIM_MAX_GPUS])
 {
-	uint32_t count = sim_usable_gpus(gpus), kept = 0;
+	const struct sim_gpu *gpus[SIM_MAX_GPUS];
+	const struct sim_mig *migs[SIM_MAX_MIGS];
+	uint32_t count = sim_usable_gpus(gpus);
+	int found = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		if (!sim_gpu_lost(gpus[i]))
-			gpus[kept++] = gpus[i];
+		if (!sim_gpu_lost(gpus[i]) && gpus[i]->mig_mode == 0)
+			devices[found++] = (struct device){gpus[i], NULL};
 	}
-	return kept;
+	for (uint32_t i = 0; i < count && found == 0; i++) {
+		if (!sim_gpu_lost(gpus[i]) && sim_usable_migs(gpus[i], migs) > 0)
+			devices[found++] = (struct device){gpus[i], migs[0]};
+	}
+	return found;
 }
 
 CUresult cuInit(unsigned int Flags)
 {
-	const struct sim_gpu *gpus[SIM_MAX_GPUS];
-	uint32_t count;
+	struct device devices[SIM_MAX_GPUS];
+	int count;
 
 	if (Flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -82,14 +96,14 @@ CUresult cuInit(unsigned int Flags)
 		return CUDA_SUCCESS;
 	if (sim_open_control() != ENXIO)
 		return CUDA_ERROR_NO_DEVICE;
-	count = find_gpus(gpus);
+	count = find_devices(devices);
 	if (count == 0)
 		return CUDA_ERROR_NO_DEVICE;
 	/* Without unified memory: what users know as "CUDA error 999". */
 	if (sim_open_node("/dev/nvidia-uvm", sim_config()->uvm_major, 0) != ENXIO)
 		return CUDA_ERROR_UNKNOWN;
-	memcpy(state.gpus, gpus, sizeof gpus);
-	state.count = (int)count;
+	memcpy(state.devices, devices, sizeof *devices * (size_t)count);
+	state.count = count;
 	state.ready = 1;
 	return CUDA_SUCCESS;
 }
@@ -103,7 +117,7 @@ CUresult cuDriverGetVersion(int *driverVersion)
 }
 
 /* Find a device; `valid`: the caller's other arguments are. */
-static CUresult find(CUdevice dev, int valid, const struct sim_gpu **gpu)
+static CUresult find(CUdevice dev, int valid, const struct device **device)
 {
 	if (!state.ready)
 		return CUDA_ERROR_NOT_INITIALIZED;
@@ -111,7 +125,7 @@ static CUresult find(CUdevice dev, int valid, const struct sim_gpu **gpu)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (dev < 0 || dev >= state.count)
 		return CUDA_ERROR_INVALID_DEVICE;
-	*gpu = state.gpus[dev];
+	*device = &state.devices[dev];
 	return CUDA_SUCCESS;
 }
 
@@ -127,8 +141,8 @@ CUresult cuDeviceGetCount(int *count)
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(ordinal, device != NULL, &gpu);
+	const struct device *found = NULL;
+	CUresult result = find(ordinal, device != NULL, &found);
 
 	if (result == CUDA_SUCCESS)
 		*device = ordinal;
@@ -137,12 +151,16 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 
 CUresult cuDeviceGetName(char *name, int len, CUdevice dev)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(dev, name != NULL && len > 0, &gpu);
+	const struct device *found = NULL;
+	CUresult result = find(dev, name != NULL && len > 0, &found);
 
-	if (result == CUDA_SUCCESS)
-		(void)snprintf(name, (size_t)len, "%s", gpu->name);
-	return result;
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (found->mig != NULL)
+		sim_format_mig(found->gpu, found->mig, name, (size_t)len);
+	else
+		(void)snprintf(name, (size_t)len, "%s", found->gpu->name);
+	return CUDA_SUCCESS;
 }
 
 static unsigned int hex_digit(char c)
@@ -150,38 +168,51 @@ static unsigned int hex_digit(char c)
 	return (unsigned int)(c >= 'a' ? c - 'a' + 10 : c - '0');
 }
 
-CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev)
+/* Read "GPU-…" or "MIG-…"; of the older names of MIG devices, "MIG-GPU-…/1/0", the GPU's part. */
+static void parse_uuid(const char *text, CUuuid *uuid)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(dev, uuid != NULL, &gpu);
-	unsigned int digits = 0;
+	const char *p = text + (strncmp(text, "MIG-", 4) == 0 ? 4 : 0);
 
-	if (result != CUDA_SUCCESS)
-		return result;
 	memset(uuid, 0, sizeof *uuid);
-	for (const char *p = gpu->uuid + strlen("GPU-"); *p != '\0' && digits < 32; p++) {
+	p += strncmp(p, "GPU-", 4) == 0 ? 4 : 0;
+	for (unsigned int digits = 0; *p != '\0' && digits < 32; p++) {
 		if (*p == '-')
 			continue;
 		uuid->bytes[digits / 2] =
 		    (char)((unsigned int)uuid->bytes[digits / 2] << 4 | hex_digit(*p));
 		digits++;
 	}
-	return CUDA_SUCCESS;
+}
+
+/* The first version has the GPU's for a MIG device. */
+CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev)
+{
+	const struct device *found = NULL;
+	CUresult result = find(dev, uuid != NULL, &found);
+
+	if (result == CUDA_SUCCESS)
+		parse_uuid(found->gpu->uuid, uuid);
+	return result;
 }
 
 CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev)
 {
-	return cuDeviceGetUuid(uuid, dev);
+	const struct device *found = NULL;
+	CUresult result = find(dev, uuid != NULL, &found);
+
+	if (result == CUDA_SUCCESS)
+		parse_uuid(found->mig != NULL ? found->mig->uuid : found->gpu->uuid, uuid);
+	return result;
 }
 
 CUresult cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(dev, pciBusId != NULL && len > 0, &gpu);
+	const struct device *found = NULL;
+	CUresult result = find(dev, pciBusId != NULL && len > 0, &found);
 
 	if (result == CUDA_SUCCESS)
-		(void)snprintf(pciBusId, (size_t)len, "%04X:%02X:%02X.0", gpu->pci_domain,
-		               gpu->pci_bus, gpu->pci_device);
+		(void)snprintf(pciBusId, (size_t)len, "%04X:%02X:%02X.0", found->gpu->pci_domain,
+		               found->gpu->pci_bus, found->gpu->pci_device);
 	return result;
 }
 
@@ -194,7 +225,7 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId)
 	if (dev == NULL || pciBusId == NULL || sim_parse_pci(pciBusId, &domain, &bus, &slot) != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	for (int i = 0; i < state.count; i++) {
-		const struct sim_gpu *gpu = state.gpus[i];
+		const struct sim_gpu *gpu = state.devices[i].gpu;
 
 		if (gpu->pci_domain == domain && gpu->pci_bus == bus && gpu->pci_device == slot)
 			return cuDeviceGet(dev, i);
@@ -204,12 +235,16 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId)
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(dev, bytes != NULL, &gpu);
+	const struct device *found = NULL;
+	CUresult result = find(dev, bytes != NULL, &found);
 
-	if (result == CUDA_SUCCESS)
-		*bytes = gpu->memory_total - gpu->memory_reserved;
-	return result;
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (found->mig != NULL)
+		*bytes = found->mig->memory_total;
+	else
+		*bytes = found->gpu->memory_total - found->gpu->memory_reserved;
+	return CUDA_SUCCESS;
 }
 
 /* The first version of the interface counted in 32 bits. */
@@ -226,12 +261,14 @@ CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice dev)
 
 CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
 {
-	const struct sim_gpu *gpu = NULL;
-	CUresult result = find(dev, pi != NULL, &gpu);
+	const struct device *found = NULL;
+	CUresult result = find(dev, pi != NULL, &found);
+	const struct sim_gpu *gpu;
 	uint32_t value;
 
 	if (result != CUDA_SUCCESS)
 		return result;
+	gpu = found->gpu;
 	if (attrib == CU_DEVICE_ATTRIBUTE_ECC_ENABLED)
 		value = gpu->ecc;
 	else if (attrib == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small client of CUDA's driver API: prints the GPUs it can use, one line each. Exit status 1
+/* A small client of CUDA's driver API: prints the devices it can use, one line each. Exit status 1
  * and a message on failure. Works with a real driver too. */
 #include <dlfcn.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cuda_abi.h"
 
@@ -16,7 +17,7 @@ int main(int argc, char **argv);
 	X(cuDeviceGetCount)                                                                        \
 	X(cuDeviceGet)                                                                             \
 	X(cuDeviceGetName)                                                                         \
-	X(cuDeviceGetUuid)                                                                         \
+	X(cuDeviceGetUuid_v2)                                                                       \
 	X(cuDeviceGetPCIBusId)                                                                     \
 	X(cuDeviceTotalMem_v2)                                                                     \
 	X(cuDeviceGetAttribute)
@@ -62,12 +63,12 @@ static int check(const struct cuda *cuda, const char *call, CUresult result)
 
 #define CHECK(cuda, function, ...) check(cuda, #function, (cuda)->function(__VA_ARGS__))
 
-static void format_uuid(const CUuuid *uuid, char text[41])
+static void format_uuid(const char *prefix, const CUuuid *uuid, char text[41])
 {
 	static const char digits[] = "0123456789abcdef";
 	char *p = text;
 
-	for (const char *prefix = "GPU-"; *prefix != '\0'; prefix++)
+	for (; *prefix != '\0'; prefix++)
 		*p++ = *prefix;
 	for (int i = 0; i < 16; i++) {
 		if (i == 4 || i == 6 || i == 8 || i == 10)
@@ -88,7 +89,7 @@ static int print_device(const struct cuda *cuda, int ordinal)
 
 	if (CHECK(cuda, cuDeviceGet, &device, ordinal) != 0 ||
 	    CHECK(cuda, cuDeviceGetName, name, sizeof name, device) != 0 ||
-	    CHECK(cuda, cuDeviceGetUuid, &bytes, device) != 0 ||
+	    CHECK(cuda, cuDeviceGetUuid_v2, &bytes, device) != 0 ||
 	    CHECK(cuda, cuDeviceGetPCIBusId, bus, sizeof bus, device) != 0 ||
 	    CHECK(cuda, cuDeviceTotalMem_v2, &memory, device) != 0 ||
 	    CHECK(cuda, cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
@@ -96,7 +97,7 @@ static int print_device(const struct cuda *cuda, int ordinal)
 	    CHECK(cuda, cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
 	          device) != 0)
 		return -1;
-	format_uuid(&bytes, uuid);
+	format_uuid(strstr(name, " MIG ") != NULL ? "MIG-" : "GPU-", &bytes, uuid);
 	(void)printf("device %d: %s, %s, %s, %zu MiB, compute capability %d.%d\n", ordinal, name,
 	             uuid, bus, memory / (1024 * 1024), major, minor);
 	return 0;

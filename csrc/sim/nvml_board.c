@@ -1,34 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Simulated NVML: memory, sensors, modes and processes of an idle board. */
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "nvml_state.h"
 
-static uint64_t free_bytes(const struct sim_gpu *gpu)
+/* Memory of a whole GPU, or of a MIG device: nothing of that is in use. */
+static nvmlReturn_t find_memory(nvmlDevice_t device, nvmlMemory_v2_t *memory, bool valid)
 {
-	return gpu->memory_total - gpu->memory_reserved - gpu->memory_used;
+	const struct nvml_mig *mig = nvml_mig(device);
+	NVML_QUERY_BY(nvml_parent, gpu, device, valid);
+
+	memory->total = mig != NULL ? mig->mig->memory_total : gpu->memory_total;
+	memory->reserved = mig != NULL ? 0 : gpu->memory_reserved;
+	memory->used = mig != NULL ? 0 : gpu->memory_used;
+	memory->free = memory->total - memory->reserved - memory->used;
+	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 {
-	NVML_QUERY(gpu, device, memory != NULL);
+	nvmlMemory_v2_t found;
+	nvmlReturn_t result = find_memory(device, &found, memory != NULL);
 
-	memory->total = gpu->memory_total;
-	memory->free = free_bytes(gpu);
-	memory->used = gpu->memory_reserved + gpu->memory_used;
+	if (result != NVML_SUCCESS)
+		return result;
+	memory->total = found.total;
+	memory->free = found.free;
+	memory->used = found.reserved + found.used;
 	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory)
 {
-	NVML_QUERY(gpu, device, memory != NULL);
+	nvmlMemory_v2_t found;
+	nvmlReturn_t result = find_memory(device, &found, memory != NULL);
 
+	if (result != NVML_SUCCESS)
+		return result;
 	if (memory->version != nvmlMemory_v2)
 		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-	memory->total = gpu->memory_total;
-	memory->reserved = gpu->memory_reserved;
-	memory->free = free_bytes(gpu);
-	memory->used = gpu->memory_used;
+	found.version = memory->version;
+	*memory = found;
 	return NVML_SUCCESS;
 }
 
@@ -36,7 +49,8 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 {
 	NVML_QUERY(gpu, device, utilization != NULL);
 
-	(void)gpu;
+	if (gpu->mig_mode != 0)
+		return NVML_ERROR_NOT_SUPPORTED;
 	utilization->gpu = 0;
 	utilization->memory = 0;
 	return NVML_SUCCESS;
@@ -155,7 +169,7 @@ nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorTyp
 /* Nobody computes on a simulated GPU: every list is empty, whatever its version. */
 static nvmlReturn_t no_processes(nvmlDevice_t device, unsigned int *count)
 {
-	NVML_QUERY(gpu, device, count != NULL);
+	NVML_QUERY_BY(nvml_parent, gpu, device, count != NULL);
 
 	(void)gpu;
 	*count = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Simulated NVML: enumeration and identity of GPUs, MIG. */
+/* Simulated NVML: enumeration and identity of GPUs. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -55,7 +55,8 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 		if (gpu != NULL && strcasecmp(gpu->uuid, uuid) == 0)
 			return nvmlDeviceGetHandleByIndex_v2(i, device);
 	}
-	return NVML_ERROR_NOT_FOUND;
+	*device = nvml_find_mig_uuid(uuid);
+	return *device != NULL ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device)
@@ -85,11 +86,16 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *d
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length)
 {
-	NVML_QUERY(gpu, device, name != NULL);
+	char text[NVML_DEVICE_NAME_V2_BUFFER_SIZE];
+	const struct nvml_mig *mig = nvml_mig(device);
+	NVML_QUERY_BY(nvml_parent, gpu, device, name != NULL);
 
 	if (sim_config()->fault == SIM_FAULT_NVML_CRASH_QUERY)
 		nvml_crash();
-	return nvml_copy(name, length, gpu->name);
+	if (mig == NULL)
+		return nvml_copy(name, length, gpu->name);
+	sim_format_mig(gpu, mig->mig, text, sizeof text);
+	return nvml_copy(name, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type)
@@ -102,18 +108,20 @@ nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type)
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
 {
-	NVML_QUERY(gpu, device, index != NULL);
+	const struct nvml_mig *mig = nvml_mig(device);
+	NVML_QUERY_BY(nvml_parent, gpu, device, index != NULL);
 
 	(void)gpu;
-	*index = nvml_index(device);
+	*index = mig != NULL ? mig->index : nvml_index(device);
 	return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length)
 {
-	NVML_QUERY(gpu, device, uuid != NULL);
+	const struct nvml_mig *mig = nvml_mig(device);
+	NVML_QUERY_BY(nvml_parent, gpu, device, uuid != NULL);
 
-	return nvml_copy(uuid, length, gpu->uuid);
+	return nvml_copy(uuid, length, mig != NULL ? mig->mig->uuid : gpu->uuid);
 }
 
 nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minorNumber)
@@ -173,44 +181,5 @@ nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major,
 
 	*major = (int)gpu->compute_major;
 	*minor = (int)gpu->compute_minor;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode,
-                                  unsigned int *pendingMode)
-{
-	NVML_QUERY(gpu, device, currentMode != NULL && pendingMode != NULL);
-
-	if (gpu->mig_devices == 0)
-		return NVML_ERROR_NOT_SUPPORTED;
-	*currentMode = NVML_DEVICE_MIG_DISABLE;
-	*pendingMode = NVML_DEVICE_MIG_DISABLE;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count)
-{
-	NVML_QUERY(gpu, device, count != NULL);
-
-	*count = gpu->mig_devices;
-	return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index,
-                                                 nvmlDevice_t *migDevice)
-{
-	NVML_QUERY(gpu, device, migDevice != NULL);
-
-	if (gpu->mig_devices == 0)
-		return NVML_ERROR_NOT_SUPPORTED;
-	return index < gpu->mig_devices ? NVML_ERROR_NOT_FOUND : NVML_ERROR_INVALID_ARGUMENT;
-}
-
-nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int *isMigDevice)
-{
-	NVML_QUERY(gpu, device, isMigDevice != NULL);
-
-	(void)gpu;
-	*isMigDevice = 0;
 	return NVML_SUCCESS;
 }

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,7 +16,9 @@ static struct {
 	unsigned int users; /* nvmlInit less nvmlShutdown */
 	bool busy;          /* a thread is in one of them */
 	unsigned int count;
+	unsigned int mig_count;
 	const struct sim_gpu *gpus[SIM_MAX_GPUS];
+	struct nvml_mig migs[SIM_MAX_MIGS];
 } state;
 
 static void lock(void)
@@ -70,6 +73,29 @@ static nvmlReturn_t check_control(void)
 	}
 }
 
+/* List the MIG devices of one GPU, at the indices that are not holes. */
+static void find_migs(unsigned int parent)
+{
+	const struct sim_gpu *gpu = state.gpus[parent];
+	const struct sim_mig *found[SIM_MAX_MIGS];
+	uint32_t count = sim_usable_migs(gpu, found);
+	unsigned int index = 0;
+
+	for (uint32_t i = 0; i < count; i++, index++) {
+		while (index < 32 && (gpu->mig_holes >> index & 1u) != 0)
+			index++;
+		state.migs[state.mig_count++] = (struct nvml_mig){found[i], parent, index};
+	}
+}
+
+static void find_devices(void)
+{
+	state.count = sim_usable_gpus(state.gpus);
+	state.mig_count = 0;
+	for (unsigned int i = 0; i < state.count; i++)
+		find_migs(i);
+}
+
 nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 {
 	nvmlReturn_t result = misbehave();
@@ -81,7 +107,7 @@ nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 		return result;
 	lock();
 	if (state.users++ == 0)
-		state.count = sim_usable_gpus(state.gpus);
+		find_devices();
 	unlock();
 	return NVML_SUCCESS;
 }
@@ -114,7 +140,7 @@ int nvml_count(void)
 	return state.users == 0 ? -1 : (int)state.count;
 }
 
-/* A handle is the address of the GPU's place in the list. */
+/* A handle is the address of the device's place in its list. */
 nvmlDevice_t nvml_handle(unsigned int index)
 {
 	return index < state.count ? (nvmlDevice_t)(void *)&state.gpus[index] : NULL;
@@ -129,6 +155,33 @@ unsigned int nvml_index(nvmlDevice_t device)
 	return index;
 }
 
+nvmlDevice_t nvml_find_mig(unsigned int parent, unsigned int index)
+{
+	for (unsigned int i = 0; i < state.mig_count; i++) {
+		if (state.migs[i].parent == parent && state.migs[i].index == index)
+			return (nvmlDevice_t)(void *)&state.migs[i];
+	}
+	return NULL;
+}
+
+nvmlDevice_t nvml_find_mig_uuid(const char *uuid)
+{
+	for (unsigned int i = 0; i < state.mig_count; i++) {
+		if (strcasecmp(state.migs[i].mig->uuid, uuid) == 0)
+			return (nvmlDevice_t)(void *)&state.migs[i];
+	}
+	return NULL;
+}
+
+const struct nvml_mig *nvml_mig(nvmlDevice_t device)
+{
+	for (unsigned int i = 0; state.users > 0 && i < state.mig_count; i++) {
+		if (device == (nvmlDevice_t)(void *)&state.migs[i])
+			return &state.migs[i];
+	}
+	return NULL;
+}
+
 const struct sim_gpu *nvml_place(nvmlDevice_t device, nvmlReturn_t *result)
 {
 	unsigned int index;
@@ -139,7 +192,8 @@ const struct sim_gpu *nvml_place(nvmlDevice_t device, nvmlReturn_t *result)
 	}
 	index = nvml_index(device);
 	if (index == state.count) {
-		*result = NVML_ERROR_INVALID_ARGUMENT;
+		*result = nvml_mig(device) != NULL ? NVML_ERROR_NOT_SUPPORTED
+		                                   : NVML_ERROR_INVALID_ARGUMENT;
 		return NULL;
 	}
 	return state.gpus[index];
@@ -153,6 +207,13 @@ const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result)
 		return gpu;
 	*result = NVML_ERROR_GPU_IS_LOST;
 	return NULL;
+}
+
+const struct sim_gpu *nvml_parent(nvmlDevice_t device, nvmlReturn_t *result)
+{
+	const struct nvml_mig *mig = nvml_mig(device);
+
+	return nvml_gpu(mig != NULL ? nvml_handle(mig->parent) : device, result);
 }
 
 nvmlReturn_t nvml_copy(char *to, unsigned int length, const char *text)

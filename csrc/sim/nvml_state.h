@@ -6,14 +6,32 @@
 #include "nvml_abi.h"
 #include "sim_config.h"
 
-/* The GPU behind a handle; NULL with `*result` set: uninitialised, not a handle of ours, lost. */
+/* A MIG device: the position of its GPU among the usable ones, and its own there. */
+struct nvml_mig {
+	const struct sim_mig *mig;
+	unsigned int parent, index;
+};
+
+/* The GPU behind a handle; NULL with `*result` set: uninitialised, not a handle of ours, that of a
+ * MIG device (which few questions can be asked about), lost. */
 const struct sim_gpu *nvml_gpu(nvmlDevice_t device, nvmlReturn_t *result);
+
+/* The same, where a MIG device can be asked, too: then the GPU that it is a part of. */
+const struct sim_gpu *nvml_parent(nvmlDevice_t device, nvmlReturn_t *result);
 
 /* The same, for what is known of a lost GPU too: where it was. */
 const struct sim_gpu *nvml_place(nvmlDevice_t device, nvmlReturn_t *result);
 
 /* The handle of the GPU at an index; NULL if there are fewer. */
 nvmlDevice_t nvml_handle(unsigned int index);
+
+/* The MIG device behind a handle; NULL: it is something else. */
+const struct nvml_mig *nvml_mig(nvmlDevice_t device);
+
+/* The handle of a MIG device, by its GPU's position and its index there, or by its UUID in any
+ * case; NULL: there is none. */
+nvmlDevice_t nvml_find_mig(unsigned int parent, unsigned int index);
+nvmlDevice_t nvml_find_mig_uuid(const char *uuid);
 
 /* Position of a GPU among the usable ones. */
 unsigned int nvml_index(nvmlDevice_t device);

@@ -6,9 +6,10 @@
 
 #include <stdint.h>
 
-#define SIM_MAGIC    "NVC-SIM-HOST-1"
-#define SIM_VERSION  1u
-#define SIM_MAX_GPUS 16u
+#define SIM_MAGIC    "NVC-SIM-HOST-2"
+#define SIM_VERSION  2u
+#define SIM_MAX_GPUS 128u
+#define SIM_MAX_MIGS 64u /* of all GPUs together */
 
 enum sim_fault {
 	SIM_FAULT_NONE,
@@ -33,6 +34,8 @@ struct sim_gpu {
 	uint32_t compute_major;
 	uint32_t compute_minor;
 	uint32_t mig_devices; /* at most; 0: the GPU has no MIG */
+	uint32_t mig_mode;    /* 0 or 1 */
+	uint32_t mig_holes;   /* bit N: NVML has no MIG device at index N */
 	uint32_t persistence; /* 0 or 1 */
 	uint32_t ecc;         /* 0: no ECC memory, 1: ECC is on */
 	uint32_t temperature; /* degrees Celsius */
@@ -44,6 +47,18 @@ struct sim_gpu {
 	char vbios[32];
 };
 
+struct sim_mig {
+	uint64_t memory_total; /* bytes */
+	uint32_t gpu;          /* its place in gpus */
+	uint32_t gpu_instance;
+	uint32_t compute_instance;
+	uint32_t gpu_capability;     /* minor number that opens the GPU instance */
+	uint32_t compute_capability; /* and the compute instance */
+	uint32_t reserved;
+	char slice[32]; /* "1g.5gb" */
+	char uuid[64];  /* "MIG-…" */
+};
+
 struct sim_config {
 	char magic[16];
 	uint32_t version; /* SIM_VERSION */
@@ -52,15 +67,20 @@ struct sim_config {
 	uint32_t fault_code;
 	uint32_t cuda_version; /* major * 1000 + minor * 10 */
 	uint32_t uvm_major;    /* of /dev/nvidia-uvm */
+	uint32_t caps_major;   /* of /dev/nvidia-caps/…; 0: capabilities are files of /proc */
 	uint32_t gpu_count;
+	uint32_t mig_count;
 	uint32_t reserved;
 	char driver_version[80];
 	char nvml_version[80];
 	struct sim_gpu gpus[SIM_MAX_GPUS]; /* by PCI address */
+	struct sim_mig migs[SIM_MAX_MIGS]; /* by GPU, in NVML's order */
 };
 
-_Static_assert(sizeof(struct sim_gpu) == 264, "no padding: blob.py packs the same");
-_Static_assert(sizeof(struct sim_config) == 208 + SIM_MAX_GPUS * 264, "no padding");
+_Static_assert(sizeof(struct sim_gpu) == 272, "no padding: blob.py packs the same");
+_Static_assert(sizeof(struct sim_mig) == 128, "no padding");
+_Static_assert(sizeof(struct sim_config) == 216 + SIM_MAX_GPUS * 272 + SIM_MAX_MIGS * 128,
+               "no padding");
 
 /* The record of this library. */
 const struct sim_config *sim_config(void);

@@ -9,7 +9,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-int sim_open_node(const char *path, uint32_t major, uint32_t minor)
+/* Open a character device node. Returns the errno of open (0: there really is such a device), or of
+ * stat, or ENODEV for a node with another number. */
+static int open_node(const char *path, uint32_t major, uint32_t minor, int flags)
 {
 	struct stat st;
 	int fd;
@@ -19,11 +21,16 @@ int sim_open_node(const char *path, uint32_t major, uint32_t minor)
 		return errno;
 	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major, minor))
 		return ENODEV;
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0)
 		return errno;
 	(void)close(fd);
 	return 0;
+}
+
+int sim_open_node(const char *path, uint32_t major, uint32_t minor)
+{
+	return open_node(path, major, minor, O_RDWR);
 }
 
 int sim_open_control(void)
@@ -45,6 +52,60 @@ uint32_t sim_usable_gpus(const struct sim_gpu *found[SIM_MAX_GPUS])
 			found[count++] = gpu;
 	}
 	return count;
+}
+
+/* Whether a MIG capability is ours: by its device, or by its file where the module has files only.
+ * Both are read-only for everybody. */
+static int may_use(const char *file, uint32_t minor)
+{
+	uint32_t major = sim_config()->caps_major;
+	char path[64];
+	int fd;
+
+	if (major != 0) {
+		(void)snprintf(path, sizeof path, "/dev/nvidia-caps/nvidia-cap%u", minor);
+		return open_node(path, major, minor, O_RDONLY) == ENXIO;
+	}
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	(void)close(fd);
+	return 1;
+}
+
+static int mig_usable(const struct sim_gpu *gpu, const struct sim_mig *mig)
+{
+	char file[96];
+
+	(void)snprintf(file, sizeof file, "/proc/driver/nvidia/capabilities/gpu%u/mig/gi%u/access",
+	               gpu->minor, mig->gpu_instance);
+	if (!may_use(file, mig->gpu_capability))
+		return 0;
+	(void)snprintf(file, sizeof file,
+	               "/proc/driver/nvidia/capabilities/gpu%u/mig/gi%u/ci%u/access", gpu->minor,
+	               mig->gpu_instance, mig->compute_instance);
+	return may_use(file, mig->compute_capability);
+}
+
+uint32_t sim_usable_migs(const struct sim_gpu *gpu, const struct sim_mig *found[SIM_MAX_MIGS])
+{
+	const struct sim_config *config = sim_config();
+	uint32_t count = 0;
+
+	if (gpu->mig_mode == 0)
+		return 0;
+	for (uint32_t i = 0; i < config->mig_count && i < SIM_MAX_MIGS; i++) {
+		const struct sim_mig *mig = &config->migs[i];
+
+		if (gpu == &config->gpus[mig->gpu] && mig_usable(gpu, mig))
+			found[count++] = mig;
+	}
+	return count;
+}
+
+void sim_format_mig(const struct sim_gpu *gpu, const struct sim_mig *mig, char *text, size_t size)
+{
+	(void)snprintf(text, size, "%s MIG %s", gpu->name, mig->slice);
 }
 
 int sim_gpu_lost(const struct sim_gpu *gpu)

@@ -23,6 +23,13 @@ int sim_open_control(void);
 /* The GPUs of the host that this process may use, by PCI address. Returns their number. */
 uint32_t sim_usable_gpus(const struct sim_gpu *found[SIM_MAX_GPUS]);
 
+/* The MIG devices of a GPU whose two capabilities this process may use, in NVML's order. Returns
+ * their number: 0 where MIG mode is off. */
+uint32_t sim_usable_migs(const struct sim_gpu *gpu, const struct sim_mig *found[SIM_MAX_MIGS]);
+
+/* The name of a MIG device, "NVIDIA A100-SXM4-40GB MIG 1g.5gb", cut to the size. */
+void sim_format_mig(const struct sim_gpu *gpu, const struct sim_mig *mig, char *text, size_t size);
+
 /* Whether a GPU of the host fell off the bus. Its node is still there. */
 int sim_gpu_lost(const struct sim_gpu *gpu);
 

@@ -24,6 +24,8 @@
 	X(nvmlDeviceGetPciInfo_v3)                                                                 \
 	X(nvmlDeviceGetCudaComputeCapability)                                                      \
 	X(nvmlDeviceGetMigMode)                                                                    \
+	X(nvmlDeviceGetMaxMigDeviceCount)                                                          \
+	X(nvmlDeviceGetMigDeviceHandleByIndex)                                                     \
 	X(nvmlDeviceGetMemoryInfo_v2)                                                              \
 	X(nvmlDeviceGetUtilizationRates)                                                           \
 	X(nvmlDeviceGetTemperature)                                                                \
@@ -68,7 +70,7 @@ const char *smi_gpu_word(const struct smi *smi);
  * return the exit status. */
 int smi_find_gpu(const struct smi *smi, unsigned int index, const char *word, nvmlDevice_t *gpu);
 
-/* Print one line a GPU: `-L`. */
+/* Print one line a GPU and MIG device: `-L`. */
 int smi_print_list(const struct smi *smi);
 
 /* Print the table: no option. */

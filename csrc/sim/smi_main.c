@@ -107,6 +107,31 @@ int smi_find_gpu(const struct smi *smi, unsigned int index, const char *word, nv
 	return exit_status(result);
 }
 
+/* Of a name like "NVIDIA A100-SXM4-40GB MIG 1g.5gb" what follows the GPU's. */
+static const char *slice(const char *name)
+{
+	const char *found = strstr(name, " MIG ");
+
+	return found == NULL ? name : found + strlen(" MIG ");
+}
+
+static void print_migs(const struct smi *smi, nvmlDevice_t gpu)
+{
+	unsigned int most = 0;
+
+	(void)smi->nvmlDeviceGetMaxMigDeviceCount(gpu, &most);
+	for (unsigned int i = 0; i < most; i++) {
+		nvmlDevice_t mig;
+		char name[NVML_DEVICE_NAME_V2_BUFFER_SIZE], uuid[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
+
+		if (smi->nvmlDeviceGetMigDeviceHandleByIndex(gpu, i, &mig) != NVML_SUCCESS)
+			continue;
+		smi_value(smi, mig, "name", name, sizeof name);
+		smi_value(smi, mig, "uuid", uuid, sizeof uuid);
+		(void)printf("  MIG %-11s Device %2u: (UUID: %s)\n", slice(name), i, uuid);
+	}
+}
+
 int smi_print_list(const struct smi *smi)
 {
 	int status = SMI_DONE;
@@ -123,6 +148,7 @@ int smi_print_list(const struct smi *smi)
 		smi_value(smi, gpu, "name", name, sizeof name);
 		smi_value(smi, gpu, "uuid", uuid, sizeof uuid);
 		(void)printf("GPU %u: %s (UUID: %s)\n", i, name, uuid);
+		print_migs(smi, gpu);
 	}
 	return status;
 }

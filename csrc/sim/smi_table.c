@@ -163,6 +163,14 @@ static void format_power(nvmlReturn_t result, unsigned int milliwatts, char *tex
 		(void)snprintf(text, size, result == NVML_ERROR_NOT_SUPPORTED ? "N/A" : "ERR!");
 }
 
+/* A value with its unit, where there is one. */
+static void percent(const struct smi *smi, nvmlDevice_t gpu, const char *field, char text[16])
+{
+	smi_value(smi, gpu, field, text, 16 - 1);
+	if (text[0] >= '0' && text[0] <= '9')
+		memcpy(text + strlen(text), "%", sizeof "%");
+}
+
 static void format_sensors(const struct smi *smi, const struct layout *layout, nvmlDevice_t gpu,
                            char *left, size_t size)
 {
@@ -171,9 +179,7 @@ static void format_sensors(const struct smi *smi, const struct layout *layout, n
 	nvmlReturn_t drawn_result = smi->nvmlDeviceGetPowerUsage(gpu, &drawn);
 	nvmlReturn_t cap_result = smi->nvmlDeviceGetPowerManagementLimit(gpu, &cap);
 
-	smi_value(smi, gpu, "fan.speed", fan, sizeof fan - 1);
-	if (fan[0] >= '0' && fan[0] <= '9')
-		memcpy(fan + strlen(fan), "%", sizeof "%");
+	percent(smi, gpu, "fan.speed", fan);
 	smi_value(smi, gpu, "temperature.gpu", temperature, sizeof temperature);
 	smi_value(smi, gpu, "pstate", pstate, sizeof pstate);
 	format_power(drawn_result, drawn, usage, sizeof usage);
@@ -189,11 +195,11 @@ static void print_second_line(const struct smi *smi, const struct layout *layout
 	format_sensors(smi, layout, gpu, left, sizeof left);
 	smi_value(smi, gpu, "memory.used", used, sizeof used);
 	smi_value(smi, gpu, "memory.total", total, sizeof total);
-	smi_value(smi, gpu, "utilization.gpu", busy, sizeof busy);
+	percent(smi, gpu, "utilization.gpu", busy);
 	smi_value(smi, gpu, "compute_mode", mode, sizeof mode);
 	(void)snprintf(middle, sizeof middle, "%*sMiB / %*sMiB", layout->used, used, layout->memory,
 	               total);
-	(void)snprintf(right, sizeof right, "%7s%% %12.12s", busy, mode);
+	(void)snprintf(right, sizeof right, "%8s %12.12s", busy, mode);
 	columns(layout, left, middle, right);
 }
 

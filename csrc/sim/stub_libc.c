@@ -26,6 +26,7 @@ STUB(strchr);
 STUB(strcmp);
 STUB(strlen);
 STUB(strncmp);
+STUB(strstr);
 STUB(syscall);
 STUB(time);
 #endif

@@ -10,6 +10,7 @@ from .devices import find_control
 from .firmware import find_firmware
 from .ipc import find_ipcs
 from .libraries import choose_libraries, read_candidates
+from .mig import Capabilities, find_imex_channels
 from .procfs import proc_directory, read_driver_version, read_gpus, read_proc_files
 from .root import DriverRoot
 
@@ -25,6 +26,7 @@ def discover(
     gid: int | None = None,
     timeout: float = 10.0,
     skip: frozenset[str] = frozenset(),
+    mig_minors: bool = False,
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
@@ -37,11 +39,13 @@ def discover(
         path: where programs are looked for, under the root, separated by colons. The library
             does not read its own environment; a command passes its PATH.
         mps_directory: the MPS pipe directory, under the root (CUDA_MPS_PIPE_DIRECTORY).
-        probe: whether NVML is asked for CUDA version, brands and compute capabilities.
+        probe: whether NVML is asked for CUDA version, brands, compute capabilities and UUIDs of
+            MIG devices.
         uid: user that asks NVML; None stays who we are.
         gid: group that asks NVML; None stays who we are.
         timeout: seconds for all of the probe.
         skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
+        mig_minors: whether `Inventory.mig.minors` is read: only configuring MIG needs it.
 
     Raises:
         DriverNotFoundError: no driver is installed under the root, its kernel module is not
@@ -52,6 +56,7 @@ def discover(
     """
     driver = DriverRoot(root)
     inventory = _read(driver, f"/{ldcache.lstrip('/')}", path, mps_directory, skip)
+    inventory = _add_capabilities(driver, inventory, mig_minors=mig_minors)
     if probe:
         from .nvml import add_probe
 
@@ -83,6 +88,15 @@ def _read(
         ipcs=find_ipcs(driver, mps_directory, skip),
         gpus=read_gpus(driver, proc),
         proc_files=read_proc_files(driver, proc),
+    )
+
+
+def _add_capabilities(driver: DriverRoot, inventory: Inventory, *, mig_minors: bool) -> Inventory:
+    capabilities = Capabilities(driver, inventory.proc)
+    return inventory.replace(
+        gpus=tuple(capabilities.add_to(gpu) for gpu in inventory.gpus),
+        mig=capabilities.mig(minors=mig_minors),
+        imex_channels=find_imex_channels(driver, inventory.proc),
     )
 
 

@@ -11,6 +11,7 @@ import os
 from .._native.path import resolve
 from ..errors import ContainerError, NvcError
 from ..model import Layout, Target
+from .compat import find_cuda_compat
 from .root import cause
 from .tables import ARCHITECTURES
 
@@ -54,8 +55,10 @@ def inspect_rootfs(rootfs: str) -> Layout:
     try:
         os.stat(rootfs + "/.")  # the "." refuses what is not a directory
         if resolve(rootfs, _DEBIAN) is not None:
-            return _multiarch()
-        return Layout(libs32_dir=_libs32_dir(rootfs))
+            layout = _multiarch()
+        else:
+            layout = Layout(libs32_dir=_libs32_dir(rootfs))
+        return layout.replace(cuda_compat=find_cuda_compat(rootfs))
     except OSError as error:
         raise _failed("open", rootfs, error) from None
     except NvcError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Add what only NVML knows: CUDA version, brands, compute capabilities."""
+"""Add what only NVML knows: CUDA version, brands, compute capabilities, UUIDs of MIG devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .tables import NVML
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model import Gpu
+    from ..model import Gpu, MigDevice
 
 
 def add_probe(
@@ -17,7 +17,8 @@ def add_probe(
 ) -> Inventory:
     """Ask NVML, in a child process with a deadline, and return the inventory with its answers.
 
-    GPUs are matched by PCI address; one that NVML does not know stays as it was found.
+    GPUs are matched by PCI address, MIG devices by their instances' numbers; what NVML does not
+    know stays as it was found, but for MIG devices: those it does not list cannot be used.
 
     Raises:
         ProbeError: NVML failed, hung past the deadline or crashed.
@@ -35,4 +36,16 @@ def _merge(gpu: Gpu, facts: nvml.NvmlGpu) -> Gpu:
         model=facts.name or gpu.model,
         brand=facts.brand,
         arch=facts.arch,
+        mig_capable=facts.mig_capable,
+        mig_devices=_merge_mig(gpu, facts),
     )
+
+
+def _merge_mig(gpu: Gpu, facts: nvml.NvmlGpu) -> tuple[MigDevice, ...]:
+    found = {(mig.gpu_instance, mig.compute_instance): mig for mig in gpu.mig_devices}
+    merged = []
+    for mig in facts.mig_devices:
+        known = found.get((mig.gpu_instance, mig.compute_instance))
+        if known is not None:
+            merged.append(known.replace(index=mig.index, uuid=mig.uuid))
+    return tuple(merged)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..plan import Operation, Plan
 
 _HEADER = struct.Struct("=8s4I")
-_OPERATION = struct.Struct("=10I")
+_OPERATION = struct.Struct("=11I")
 _OPTIONS = {
     "ro": lib.NVC_OP_RDONLY,
     "nodev": lib.NVC_OP_NODEV,
@@ -103,6 +103,7 @@ def _device_access(op: DeviceAccess, _text: _Text) -> dict[str, int]:
         "flags": flags,
         "major": op.major,
         "minor": op.minor,
+        "count": op.count,
     }
 
 
@@ -132,6 +133,7 @@ _FIELDS = (
     "mode",
     "major",
     "minor",
+    "count",
     "path",
     "arg",
     "data",

@@ -41,6 +41,15 @@ _NOT_FOUND = "cannot open shared object file: no such file or directory"
 _TIMEOUT_MAX = 86400.0
 
 
+class NvmlMig(Record):
+    """One MIG device, as NVML sees it: place in its list, which may have holes, and numbers."""
+
+    index: int
+    gpu_instance: int
+    compute_instance: int
+    uuid: str
+
+
 class NvmlGpu(Record):
     """One GPU, as NVML sees it.
 
@@ -54,6 +63,7 @@ class NvmlGpu(Record):
         arch: compute capability, "8.0"; "" if NVML does not know.
         mig_capable: whether it can be divided (MIG).
         mig_enabled: whether it is now.
+        mig_devices: by index.
     """
 
     index: int
@@ -65,6 +75,7 @@ class NvmlGpu(Record):
     arch: str
     mig_capable: bool
     mig_enabled: bool
+    mig_devices: tuple[NvmlMig, ...] = ()
 
 
 class NvmlFacts(Record):
@@ -168,6 +179,16 @@ def _decode_gpu(index: int, gpu: Any) -> NvmlGpu:
         arch=f"{gpu.arch_major}.{gpu.arch_minor}" if gpu.arch_major > 0 else "",
         mig_capable=bool(gpu.mig_capable),
         mig_enabled=bool(gpu.mig_enabled),
+        mig_devices=tuple(_decode_mig(gpu.migs[i]) for i in range(gpu.mig_count)),
+    )
+
+
+def _decode_mig(mig: Any) -> NvmlMig:
+    return NvmlMig(
+        index=mig.index,
+        gpu_instance=mig.gpu_instance,
+        compute_instance=mig.compute_instance,
+        uuid=_text(mig.uuid),
     )
 
 

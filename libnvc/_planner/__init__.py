@@ -4,6 +4,6 @@
 from __future__ import annotations
 
 from .build import make_plan
-from .select import select_devices
+from .select import Selection, select
 
-__all__ = ["make_plan", "select_devices"]
+__all__ = ["Selection", "make_plan", "select"]

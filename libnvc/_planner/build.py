@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from ..plan import (
     BindMount,
-    DeviceAccess,
-    DeviceNode,
     Directory,
     LoaderCache,
     Plan,
@@ -15,24 +13,25 @@ from ..plan import (
     WriteFile,
 )
 from .checks import check_inventory, check_request
+from .compat import compat_directory
+from .devices import PROC, device_operations
 from .policy import (
     EXTRA_LINKS,
     granting_capability,
     hides_other_gpus_from_egl,
     ipc_capability,
+    is_granted,
     missing_parts,
-    needs_control,
 )
-from .select import select_devices
+from .select import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..model import DeviceFile, Gpu, Inventory, Library, Request
+    from ..model import Gpu, Inventory, Library, Request
     from ..plan import Operation
 
-_PROC = "/proc/driver/nvidia"
 _LOADER_CACHE = "/etc/ld.so.cache"
 _PROFILES = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
@@ -45,34 +44,33 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
     along unasked.
 
     Raises:
-        UnknownDeviceError: a selector names no GPU.
+        UnknownDeviceError: a selector names no device.
+        MissingDeviceError: the host has no node of a device.
+        MigConfigError, MigMonitorError: MIG devices were selected one by one.
         RequirementError: a requirement does not hold.
-        RequestError: an unknown capability, or a directory that is no plain absolute path.
+        RequestError: an unknown capability or mode, or a directory that is no plain absolute path.
         DiscoveryError: the inventory holds a path with control characters.
     """
     check_request(request)
     check_inventory(inventory)
-    gpus = select_devices(inventory, request.devices)
+    selection = select(inventory, request.devices)
     if request.requirements:
         from .requirements import check_requirements
 
-        check_requirements(inventory, gpus, request.requirements)
+        check_requirements(inventory, selection.gpus, request.requirements)
     libraries = [
-        library
-        for library in inventory.libraries
-        if granting_capability(library.path, request.capabilities)
+        library for library in inventory.libraries if is_granted(library, request.capabilities)
     ]
     operations = (
         *_proc_files(inventory),
-        *_application_profile(request, gpus),
+        *_application_profile(request, selection.gpus),
         *_binaries(inventory, request),
         *_libraries(inventory, request, libraries),
-        *_links(request, libraries),
+        *_links(request, libraries, for_linkers=False),
         *_firmware(inventory),
         *_ipcs(inventory, request),
-        *_control(inventory, request),
-        *(operation for gpu in gpus for operation in _gpu(inventory, request, gpu)),
-        *_loader_cache(request, libraries),
+        *device_operations(inventory, request, selection),
+        *_loader_cache(inventory, request, libraries),
     )
     return Plan(
         operations=_unique(operations),
@@ -94,12 +92,12 @@ def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 
 def _proc_files(inventory: Inventory) -> Iterator[Operation]:
     """Hide the host's GPUs, and tell the driver inside to leave device nodes alone."""
-    yield Tmpfs(origin="proc", path=_PROC, mode=0o555, fallback="/proc/driver")
+    yield Tmpfs(origin="proc", path=PROC, mode=0o555, fallback="/proc/driver")
     for file in inventory.proc_files:
         content = file.content
         if file.name == "params":
             content = content.replace(b"ModifyDeviceFiles: 1", b"ModifyDeviceFiles: 0", 1)
-        yield WriteFile(origin="proc", path=f"{_PROC}/{file.name}", content=content, mode=file.mode)
+        yield WriteFile(origin="proc", path=f"{PROC}/{file.name}", content=content, mode=file.mode)
 
 
 def _application_profile(request: Request, gpus: tuple[Gpu, ...]) -> Iterator[Operation]:
@@ -140,23 +138,27 @@ def _libraries(
     for library in libraries:
         yield BindMount(
             origin=f"capability:{granting_capability(library.path, request.capabilities)}",
-            path=_join(request.layout.libs_dir, _basename(library.path)),
+            path=_join(_library_directory(request, library), _basename(library.path)),
             source=inventory.root + library.path,
         )
 
 
-def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
+def _library_directory(request: Request, library: Library) -> str:
+    return request.layout.libs32_dir if library.bits == 32 else request.layout.libs_dir
+
+
+def _links(request: Request, libraries: list[Library], *, for_linkers: bool) -> Iterator[Operation]:
     """Link SONAMEs to the mounted files: programs find them even where no cache is written."""
-    directory = request.layout.libs_dir
     for library in libraries:
+        directory = _library_directory(request, library)
         name = _basename(library.path)
         soname = library.soname
-        if soname not in ("", ".", "..", name) and "/" not in soname:
+        if not for_linkers and soname not in ("", ".", "..", name) and "/" not in soname:
             yield Symlink(
                 origin="soname", path=_join(directory, soname), target=name, overwrite=True
             )
         for prefix, link, target in EXTRA_LINKS:
-            if name.startswith(prefix):
+            if name.startswith(prefix) and link.endswith(".so") == for_linkers:
                 yield Symlink(origin="link", path=_join(directory, link), target=target or name)
 
 
@@ -178,58 +180,36 @@ def _ipcs(inventory: Inventory, request: Request) -> Iterator[Operation]:
             )
 
 
-def _control(inventory: Inventory, request: Request) -> Iterator[Operation]:
-    for device in inventory.control:
-        if needs_control(device, request.capabilities):
-            if request.device_nodes:
-                yield _node("control", inventory, device)
-            if request.device_rules:
-                yield _rule("control", device)
+def _loader_cache(
+    inventory: Inventory, request: Request, libraries: list[Library]
+) -> Iterator[Operation]:
+    """Yield the loader cache, also where no library comes: the reference does, too.
 
-
-def _gpu(inventory: Inventory, request: Request, gpu: Gpu) -> Iterator[Operation]:
-    origin = f"gpu:{gpu.index}"
-    if request.device_nodes:
-        yield _node(origin, inventory, gpu.device)
-    if gpu.proc_dir:
-        yield BindMount(
-            origin=origin,
-            path=f"{_PROC}/gpus/{gpu.proc_dir}",
-            source=f"{inventory.proc}/gpus/{gpu.proc_dir}",
-            file_type="directory",
-            options=("ro", "nodev", "nosuid", "noexec"),
-        )
-    if request.device_rules:
-        yield _rule(origin, gpu.device)
-
-
-def _loader_cache(request: Request, libraries: list[Library]) -> Iterator[Operation]:
-    if libraries and request.loader_cache:
+    Links for linkers follow: they are no libraries, and do not belong into it.
+    """
+    if request.loader_cache:
+        compat, _ = compat_directory(inventory, request)
+        directories = dict.fromkeys(_library_directory(request, library) for library in libraries)
         yield LoaderCache(
-            origin="loader-cache", path=_LOADER_CACHE, directories=(request.layout.libs_dir,)
+            origin="loader-cache",
+            path=_LOADER_CACHE,
+            directories=(
+                *filter(None, (compat,)),
+                *(directories or (request.layout.libs_dir,)),
+            ),
         )
-
-
-def _node(origin: str, inventory: Inventory, device: DeviceFile) -> DeviceNode:
-    return DeviceNode(
-        origin=origin,
-        path=device.path,
-        major=device.major,
-        minor=device.minor,
-        source=inventory.root + device.path if device.present else "",
-    )
-
-
-def _rule(origin: str, device: DeviceFile) -> DeviceAccess:
-    return DeviceAccess(origin=origin, path="", major=device.major, minor=device.minor)
+    yield from _links(request, libraries, for_linkers=True)
 
 
 def _warnings(inventory: Inventory, request: Request) -> list[str]:
-    return missing_parts(
-        {library.name for library in inventory.libraries},
+    _, compat_warning = compat_directory(inventory, request)
+    missing = missing_parts(
+        {library.name for library in inventory.libraries if library.bits == 64},
         {device.path for device in inventory.control},
         request.capabilities,
+        has_32bit=any(library.bits == 32 for library in inventory.libraries),
     )
+    return [*missing, *filter(None, (compat_warning,))]
 
 
 def _parent(path: str) -> str:

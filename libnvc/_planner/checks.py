@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from ..errors import DiscoveryError, RequestError
-from ..model import CAPABILITIES
+from ..model import CAPABILITIES, CUDA_COMPAT_MODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..model import Inventory, Request
+    from ..model import Capability, Inventory, Request
 
 
 def check_request(request: Request) -> None:
-    """Refuse unknown capabilities and directories that are not plain.
+    """Refuse unknown capabilities and modes, and directories that are not plain.
 
     Raises:
         RequestError: the object is named.
@@ -22,6 +22,11 @@ def check_request(request: Request) -> None:
     for capability in request.capabilities:
         if capability not in CAPABILITIES:
             raise RequestError(f"{printable(capability)}: unknown capability")
+    if request.cuda_compat_mode not in CUDA_COMPAT_MODES:
+        mode = printable(request.cuda_compat_mode)
+        raise RequestError(
+            f"invalid option: cuda-compat-mode={mode}: known are {', '.join(CUDA_COMPAT_MODES)}"
+        )
     layout = request.layout
     for path in (layout.bins_dir, layout.libs_dir, layout.libs32_dir):
         if not is_plain(path):
@@ -59,9 +64,25 @@ def _paths(inventory: Inventory) -> Iterator[str]:
     for file in (*inventory.binaries, *inventory.firmware, *inventory.ipcs):
         yield file.path
         yield file.target or "/"
-    for device in (*inventory.control, *(gpu.device for gpu in inventory.gpus)):
+    for device in (
+        *inventory.control,
+        *inventory.imex_channels,
+        *(gpu.device for gpu in inventory.gpus),
+    ):
         yield device.path
+    for capability in _capabilities(inventory):
+        yield f"/{capability.path}"
+        if capability.device is not None:
+            yield capability.device.path
     for proc_file in inventory.proc_files:
         yield f"/{proc_file.name}"
     for gpu in inventory.gpus:
         yield f"/{gpu.proc_dir}"
+
+
+def _capabilities(inventory: Inventory) -> Iterator[Capability]:
+    yield from filter(None, (inventory.mig.config, inventory.mig.monitor))
+    for gpu in inventory.gpus:
+        for mig in gpu.mig_devices:
+            yield mig.gpu_access
+            yield mig.compute_access

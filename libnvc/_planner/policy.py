@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..model import DeviceFile, DriverFile
+    from ..model import DeviceFile, DriverFile, Library
 
 #: Which rows of the tables a capability means.
 _LIBRARIES = {
@@ -62,6 +62,12 @@ def ipc_capability(file: DriverFile) -> str:
     return "utility" if file.path.endswith(_SOCKET_ENDS) else "compute"
 
 
+def is_granted(library: Library, capabilities: Collection[str]) -> bool:
+    """Tell whether a container with these capabilities gets a library."""
+    wanted = library.bits == 64 or "compat32" in capabilities
+    return wanted and granting_capability(library.path, capabilities) != ""
+
+
 def needs_control(device: DeviceFile, capabilities: Collection[str]) -> bool:
     """Tell whether a container with these capabilities gets a control device.
 
@@ -74,26 +80,44 @@ def needs_control(device: DeviceFile, capabilities: Collection[str]) -> bool:
     return device.path == NVIDIACTL[0]
 
 
+def is_made_where_missing(device: DeviceFile) -> bool:
+    """Tell whether a container gets a node of its own where the host lacks one.
+
+    The nodes of nvidia-uvm: without them the reference starts containers whose CUDA then fails.
+    For all others it refuses, and so do we: their absence means that the driver is not set up.
+    """
+    return device.path in _UVM_PATHS
+
+
 def needs_cuda(capabilities: Collection[str]) -> bool:
     """Tell whether CUDA must work for these capabilities."""
     return "compute" in capabilities or "video" in capabilities
 
 
 def missing_parts(
-    libraries: Collection[str], control: Collection[str], capabilities: Collection[str]
+    libraries: Collection[str],
+    control: Collection[str],
+    capabilities: Collection[str],
+    *,
+    has_32bit: bool,
 ) -> list[str]:
     """Return a warning for each thing without which a requested capability cannot work.
 
     Args:
-        libraries: table names of the libraries that were found.
+        libraries: table names of the 64-bit libraries that were found.
         control: paths of the control devices that were found.
         capabilities: what was requested.
+        has_32bit: whether 32-bit libraries were found.
     """
     warnings = [
         f"{capability}: the driver has no {name}: install its {package}"
         for capability, (name, package) in _REQUIRED.items()
         if capability in capabilities and name not in libraries
     ]
+    if "compat32" in capabilities and not has_32bit:
+        warnings.append(
+            "compat32: the driver has no 32-bit libraries: install its packages for i386"
+        )
     if needs_cuda(capabilities) and _UVM_PATHS[0] not in control:
         warnings.append(
             f"compute: {_UVM_PATHS[0]} is missing, CUDA will fail to start: "

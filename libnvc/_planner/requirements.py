@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from ..model import Gpu, Inventory
 
 _OPERATORS = ("=", "!=", "!", "<", "<=", ">", ">=")
-_PROBED = ("cuda", "arch", "brand")
 _ADVICE = ", please update your driver to a newer version, or use an earlier cuda container"
-
-
-def needs_probe(requirements: Iterable[str]) -> bool:
-    """Tell whether requirements ask for something that only NVML knows."""
-    return any(name in text.lower() for text in requirements for name in _PROBED)
 
 
 def check_requirements(

@@ -1,52 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide which GPUs a device selector means."""
+"""Decide which GPUs and MIG devices a device selector means."""
 
 from __future__ import annotations
 
+from .._record import Record
 from ..errors import UnknownDeviceError
+from ..model import Gpu, MigDevice
 from .checks import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..model import Gpu, Inventory
+    from ..model import Inventory
 
 _HEX = "0123456789abcdefABCDEF"
 
 
-def select_devices(inventory: Inventory, selectors: Iterable[str]) -> tuple[Gpu, ...]:
-    """Return the GPUs that selectors name, in order of first appearance, without duplicates.
+class Selection(Record):
+    """What selectors name, in order of first appearance, without duplicates.
 
-    A selector is an index, a GPU UUID, a PCI address, or "all", which ends the list; several may
-    be joined by commas. On a host without GPUs every selector means none, as in the reference.
+    Attributes:
+        gpus: GPUs, those of the MIG devices included.
+        mig: MIG devices, each with its GPU.
+        everything: whether "all" was among the selectors.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    mig: tuple[tuple[Gpu, MigDevice], ...] = ()
+    everything: bool = False
+
+
+def select(inventory: Inventory, selectors: Iterable[str]) -> Selection:
+    """Return the devices that selectors name.
+
+    A selector is an index, a GPU UUID, a PCI address, "GPU:MIG" (two indices), the UUID of a MIG
+    device, or "all", which means all GPUs with all their MIG devices and ends the list; several
+    may be joined by commas. A MIG device brings its GPU along; a GPU does not bring its MIG
+    devices. On a host without GPUs every selector means none, as in the reference.
 
     Raises:
         UnknownDeviceError: "SELECTOR: unknown device".
     """
-    chosen: dict[int, Gpu] = {}
+    gpus: dict[int, Gpu] = {}
+    migs: dict[tuple[int, int], tuple[Gpu, MigDevice]] = {}
+    everything = False
     tokens = (token for text in selectors for token in text.split(",") if token)
     for token in tokens if inventory.gpus else ():
         if token.lower() == "all":
-            chosen.update((gpu.index, gpu) for gpu in inventory.gpus)
+            gpus.update((gpu.index, gpu) for gpu in inventory.gpus)
+            migs.update(
+                ((gpu.index, mig.index), (gpu, mig))
+                for gpu in inventory.gpus
+                for mig in gpu.mig_devices
+            )
+            everything = True
             break
-        gpu = _find(inventory.gpus, token)
-        if gpu is None:
-            raise UnknownDeviceError(f"{printable(token)}: unknown device")
-        chosen[gpu.index] = gpu
-    return tuple(chosen.values())
+        gpu, mig = _find(inventory.gpus, token)
+        gpus[gpu.index] = gpu
+        if mig is not None:
+            migs[gpu.index, mig.index] = gpu, mig
+    return Selection(gpus=tuple(gpus.values()), mig=tuple(migs.values()), everything=everything)
 
 
-def _find(gpus: tuple[Gpu, ...], token: str) -> Gpu | None:
-    pci = parse_pci(token)
+def _find(gpus: tuple[Gpu, ...], token: str) -> tuple[Gpu, MigDevice | None]:
+    for gpu in gpus:
+        if _names_gpu(token, gpu):
+            return gpu, None
+    for gpu in gpus:
+        for mig in gpu.mig_devices:
+            if _names_mig(token, gpu, mig):
+                return gpu, mig
+    raise UnknownDeviceError(f"{printable(token)}: unknown device")
+
+
+def _names_gpu(token: str, gpu: Gpu) -> bool:
     if token[:4].upper() == "GPU-" and len(token) > 4:
-        matches = [gpu for gpu in gpus if gpu.uuid.lower() == token.lower()]
-    elif pci is not None:
-        matches = [gpu for gpu in gpus if gpu.pci == pci]
-    else:
-        number = parse_index(token)
-        matches = [gpu for gpu in gpus if gpu.index == number]
-    return matches[0] if matches else None
+        return gpu.uuid.lower() == token.lower()
+    pci = parse_pci(token)
+    if pci is not None:
+        return gpu.pci == pci
+    return gpu.index == parse_index(token)
+
+
+def _names_mig(token: str, gpu: Gpu, mig: MigDevice) -> bool:
+    if token[:4].upper() == "MIG-" and len(token) > 4:
+        old = f"MIG-{gpu.uuid}/{mig.gpu_instance}/{mig.compute_instance}" if gpu.uuid else ""
+        return token.lower() in (mig.uuid.lower(), old.lower())
+    first, _, second = token.partition(":")
+    return gpu.index == parse_index(first) and mig.index == parse_index(second)
 
 
 def parse_pci(token: str) -> str | None:

@@ -10,13 +10,15 @@ is real about it and what is not.
 from __future__ import annotations
 
 from .faults import FAULTS
-from .profiles import Profile, SimGpu, profiles
+from .profiles import profiles
+from .records import Profile, SimGpu, SimMig
 from .simulation import Simulation, create, cuda_client
 
 __all__ = [
     "FAULTS",
     "Profile",
     "SimGpu",
+    "SimMig",
     "Simulation",
     "create",
     "cuda_client",

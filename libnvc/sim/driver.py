@@ -8,10 +8,11 @@ import json
 from .blob import patch
 from .cachewriter import write_cache
 from .elfwriter import abi_note, write_library
-from .kernel import UVM_MAJOR, proc_files, sys_files
+from .capabilities import capability_directories, capability_files, minor_files
+from .kernel import proc_files, sys_files
 from .libraries import DriverLibrary, driver_libraries
 from .machine import Machine
-from .profiles import Profile
+from .records import Profile
 from .tree import Tree
 
 #: Says that a directory is a simulated driver, and which. Nothing in the driver reads it.
@@ -35,12 +36,13 @@ def write_driver(
     """Write everything but device nodes."""
     _write_skeleton(tree, machine)
     for name in ("libnvidia-ml.so", "libcuda.so"):
-        native = {**native, name: patch(native[name], profile, fault, UVM_MAJOR)}
+        native = {**native, name: patch(native[name], profile, fault)}
     _write_libraries(tree, profile, machine, native)
     _write_programs(tree, native)
     _write_data(tree, profile)
     for path, text in proc_files(profile, machine.name).items():
         tree.file(path, text.encode("ascii"), 0o644 if path.endswith("/registry") else 0o444)
+    _write_capabilities(tree, profile)
     for path, data in sys_files(profile).items():
         tree.file(path, data, 0o444)
     for daemon in profile.daemons:
@@ -107,6 +109,15 @@ def _write_programs(tree: Tree, native: dict[str, bytes]) -> None:
     tree.file("/usr/bin/nvidia-smi", native["nvidia-smi"], 0o755)
     for name in _IDLE_PROGRAMS:
         tree.file(f"/usr/bin/{name}", native["idle"], 0o755)
+
+
+def _write_capabilities(tree: Tree, profile: Profile) -> None:
+    for path, text in minor_files(profile).items():
+        tree.file(path, text.encode("ascii"), 0o444)
+    for path in capability_directories(profile):
+        tree.directory(path)
+    for right in capability_files(profile):
+        tree.file(right.path, right.text.encode("ascii"), right.mode)
 
 
 def _write_data(tree: Tree, profile: Profile) -> None:

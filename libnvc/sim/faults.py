@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import RequestError
-from .profiles import Profile
+from .records import Profile
 
 #: Faults by name. N is the number that nvmlInit returns, or a GPU's place in the profile.
 FAULTS = ("nvml-hang", "nvml-crash", "nvml-crash-query", "nvml-error=N", "gpu-lost=N")

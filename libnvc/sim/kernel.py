@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import struct
 
-from .profiles import Profile, SimGpu
+from .._record import Record
+from .capabilities import capability_devices
+from .records import Profile, SimGpu
 
 NVIDIA_MAJOR = 195
 UVM_MAJOR = 510
@@ -75,8 +77,7 @@ Character devices:
   5 /dev/ptmx
  10 misc
 136 pts
-{gpus}{uvm} nvidia-uvm
-{caps} nvidia-caps
+{drivers}
 
 Block devices:
   8 sd
@@ -84,14 +85,41 @@ Block devices:
 """
 
 
-def nodes(profile: Profile) -> tuple[tuple[str, int, int], ...]:
-    """Return name in /dev, major and minor number of the driver's devices."""
+class SimNode(Record):
+    """A device node.
+
+    Attributes:
+        name: in /dev.
+        major, minor: its number.
+        mode: its permissions.
+    """
+
+    name: str
+    major: int
+    minor: int
+    mode: int = 0o666
+
+
+def nodes(profile: Profile) -> tuple[SimNode, ...]:
+    """Return the driver's devices."""
     return (
-        ("nvidiactl", NVIDIA_MAJOR, 255),
-        ("nvidia-modeset", NVIDIA_MAJOR, 254),
-        *((f"nvidia{gpu.minor}", NVIDIA_MAJOR, gpu.minor) for gpu in profile.gpus),
-        ("nvidia-uvm", UVM_MAJOR, 0),
-        ("nvidia-uvm-tools", UVM_MAJOR, 1),
+        SimNode(name="nvidiactl", major=NVIDIA_MAJOR, minor=255),
+        SimNode(name="nvidia-modeset", major=NVIDIA_MAJOR, minor=254),
+        *(
+            SimNode(name=f"nvidia{gpu.minor}", major=NVIDIA_MAJOR, minor=gpu.minor)
+            for gpu in profile.gpus
+        ),
+        SimNode(name="nvidia-uvm", major=UVM_MAJOR, minor=0),
+        SimNode(name="nvidia-uvm-tools", major=UVM_MAJOR, minor=1),
+        *(
+            SimNode(
+                name=f"nvidia-caps/nvidia-cap{right.minor}",
+                major=CAPS_MAJOR,
+                minor=right.minor,
+                mode=right.mode,
+            )
+            for right in capability_devices(profile)
+        ),
     )
 
 
@@ -138,8 +166,11 @@ def _devices(profile: Profile) -> str:
     # Release 550 gave up the common front end of its modules.
     release = int(profile.driver_version.partition(".")[0])
     names = ("nvidia", "nvidia-modeset", "nvidiactl") if release >= 550 else ("nvidia-frontend",)
-    gpus = "".join(f"{NVIDIA_MAJOR} {name}\n" for name in names)
-    return _DEVICES.format(gpus=gpus, uvm=UVM_MAJOR, caps=CAPS_MAJOR)
+    lines = [f"{NVIDIA_MAJOR} {name}" for name in names]
+    lines.append(f"{UVM_MAJOR} nvidia-uvm")
+    if profile.capability_devices:
+        lines.append(f"{CAPS_MAJOR} nvidia-caps")
+    return _DEVICES.format(drivers="\n".join(lines))
 
 
 def _information(gpu: SimGpu) -> str:

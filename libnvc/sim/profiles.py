@@ -3,76 +3,7 @@
 
 from __future__ import annotations
 
-from .._record import Record
-
-#: NVML's numbers for brands.
-BRAND_GEFORCE = 5
-BRAND_NVIDIA = 14
-
-
-class SimGpu(Record):
-    """A GPU of a simulated host, idle.
-
-    Attributes:
-        minor: the N of /dev/nvidiaN.
-        pci: PCI domain, bus and device.
-        brand: NVML's number.
-        pci_id, pci_subsystem: device and vendor, `device << 16 | vendor`.
-        compute: CUDA compute capability.
-        memory_mib, reserved_mib, used_mib: total, the driver's own part, in use besides.
-        mig_devices: how many MIG devices it can have; 0: no MIG. MIG is off.
-        ecc: whether it has ECC memory; then it is on.
-        temperature: degrees Celsius.
-        power_mw, power_limit_mw: milliwatts; 0: the board does not tell.
-        performance: performance state, 0 to 15.
-        irq: as the information file shows it.
-    """
-
-    minor: int
-    uuid: str
-    pci: tuple[int, int, int]
-    name: str
-    brand: int
-    pci_id: int
-    pci_subsystem: int
-    compute: tuple[int, int]
-    memory_mib: int
-    reserved_mib: int
-    used_mib: int
-    vbios: str
-    irq: int
-    temperature: int
-    performance: int
-    mig_devices: int = 0
-    persistence: bool = False
-    ecc: bool = False
-    power_mw: int = 0
-    power_limit_mw: int = 0
-
-
-class Profile(Record):
-    """A host.
-
-    Attributes:
-        name: what `create` takes.
-        title: a few words for people.
-        driver_version: "535.261.03".
-        built: when the kernel module was built, as the version file says.
-        cuda_version: "12.2".
-        firmware: files in /lib/firmware/nvidia/<driver version>.
-        daemons: those whose sockets are in /run.
-        gpus: by PCI address.
-    """
-
-    name: str
-    title: str
-    driver_version: str
-    built: str
-    cuda_version: str
-    firmware: tuple[str, ...]
-    daemons: tuple[str, ...]
-    gpus: tuple[SimGpu, ...]
-
+from .records import BRAND_GEFORCE, BRAND_NVIDIA, Profile, SimGpu, SimMig
 
 _MX150 = SimGpu(
     minor=0,
@@ -159,8 +90,46 @@ _H100 = SimGpu(
     power_limit_mw=700000,
 )
 
+
+def _mig(gpu: int, instance: int, part: str, memory_mib: int) -> SimMig:
+    return SimMig(
+        gpu_instance=instance,
+        compute_instance=0,
+        uuid=f"MIG-a0000000-0000-4000-8000-{gpu:04d}{instance:02d}000000",
+        slice=part,
+        memory_mib=memory_mib,
+    )
+
+
+#: MIG devices by GPU. Which part of a GPU an instance is follows from its number.
+_DGX_A100_MIG = {
+    0: (_mig(0, 1, "3g.20gb", 19968), _mig(0, 2, "3g.20gb", 19968)),
+    1: (_mig(1, 3, "2g.10gb", 9856),),
+}
+
 _DGX_A100_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
 _DGX_H100_BUSES = (0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF)
+
+_DGX_A100 = Profile(
+    name="dgx-a100",
+    title="server, 8 A100-SXM4-40GB",
+    driver_version="535.261.03",
+    built="Tue Jun 24 22:54:10 UTC 2025",
+    cuda_version="12.2",
+    firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
+    daemons=("nvidia-persistenced", "nvidia-fabricmanager"),
+    gpus=tuple(
+        _A100.replace(
+            minor=index,
+            uuid=f"GPU-4404041a-04cf-1ccf-9e70-f139a9b1e2{0x3C + index:02x}",
+            pci=(0, bus, 0),
+            irq=271 + 4 * index,
+            temperature=28 + index % 4,
+            power_mw=52310 + 731 * index,
+        )
+        for index, bus in enumerate(_DGX_A100_BUSES)
+    ),
+)
 
 _PROFILES = (
     Profile(
@@ -183,24 +152,13 @@ _PROFILES = (
         daemons=("nvidia-persistenced",),
         gpus=(_T4,),
     ),
-    Profile(
-        name="dgx-a100",
-        title="server, 8 A100-SXM4-40GB",
-        driver_version="535.261.03",
-        built="Tue Jun 24 22:54:10 UTC 2025",
-        cuda_version="12.2",
-        firmware=("gsp_ga10x.bin", "gsp_tu10x.bin"),
-        daemons=("nvidia-persistenced", "nvidia-fabricmanager"),
+    _DGX_A100,
+    _DGX_A100.replace(
+        name="dgx-a100-mig",
+        title="server, 8 A100-SXM4-40GB, 2 of them divided (MIG)",
         gpus=tuple(
-            _A100.replace(
-                minor=index,
-                uuid=f"GPU-4404041a-04cf-1ccf-9e70-f139a9b1e2{0x3C + index:02x}",
-                pci=(0, bus, 0),
-                irq=271 + 4 * index,
-                temperature=28 + index % 4,
-                power_mw=52310 + 731 * index,
-            )
-            for index, bus in enumerate(_DGX_A100_BUSES)
+            gpu.replace(mig_mode=gpu.minor in _DGX_A100_MIG, mig=_DGX_A100_MIG.get(gpu.minor, ()))
+            for gpu in _DGX_A100.gpus
         ),
     ),
     Profile(

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from .._record import Record
 from ..errors import NvcError, RequestError
+from .blob import MAX_GPUS, MAX_MIGS
 from .driver import MARKER, write_driver
 from .faults import parse_fault
 from .kernel import nodes
 from .machine import this_machine
-from .profiles import Profile, profiles
+from .profiles import profiles
+from .records import Profile
 from .tree import Tree
 
 _NATIVE_DIRECTORY = Path(__file__).with_name("_native_files")
@@ -56,11 +58,13 @@ def create(
         fault: one of `FAULTS`, or "".
 
     Raises:
-        RequestError: unknown profile or fault, the profile lacks the GPU to lose, the directory is
-            not empty, or the machine is one that simulated drivers do not exist for.
+        RequestError: unknown profile or fault, the profile lacks the GPU to lose or has more than
+            fits, the directory is not empty, or the machine is one that simulated drivers do not
+            exist for.
         NvcError: the directory cannot be written.
     """
     chosen = _find_profile(profile) if isinstance(profile, str) else profile
+    _check_profile(chosen)
     number = parse_fault(fault, chosen)
     machine = this_machine()
     native = {name: _read_native(name) for name in _NATIVE_FILES}
@@ -100,6 +104,15 @@ def _find_profile(name: str) -> Profile:
             return profile
     known = ", ".join(profile.name for profile in profiles())
     raise RequestError(f"{name}: unknown profile; known: {known}")
+
+
+def _check_profile(profile: Profile) -> None:
+    migs = sum(len(gpu.mig) for gpu in profile.gpus)
+    if len(profile.gpus) > MAX_GPUS or migs > MAX_MIGS:
+        raise RequestError(
+            f"{profile.name}: {len(profile.gpus)} GPUs and {migs} MIG devices; "
+            f"at most {MAX_GPUS} and {MAX_MIGS} can be simulated"
+        )
 
 
 def _native_path(name: str) -> Path:
@@ -142,8 +155,8 @@ def _claim(root: str) -> bool:
 def _make_nodes(tree: Tree, profile: Profile) -> tuple[str, ...]:
     tree.directory("/dev")
     try:
-        for name, major, minor in nodes(profile):
-            tree.device(f"/dev/{name}", major, minor)
+        for node in nodes(profile):
+            tree.device(f"/dev/{node.name}", node.major, node.minor, node.mode)
     except PermissionError:
         return (
             f"{tree.root}/dev: no device nodes: making them needs root (CAP_MKNOD); "

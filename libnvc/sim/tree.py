@@ -34,11 +34,11 @@ class Tree:
         self.directory(os.path.dirname(path))
         os.symlink(target, self.root + path)
 
-    def device(self, path: str, major: int, minor: int) -> None:
-        """Make a character device that everybody may open. Needs CAP_MKNOD."""
+    def device(self, path: str, major: int, minor: int, mode: int) -> None:
+        """Make a character device. Needs CAP_MKNOD."""
         self.directory(os.path.dirname(path))
-        os.mknod(self.root + path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-        os.chmod(self.root + path, 0o666)  # noqa: S103
+        os.mknod(self.root + path, stat.S_IFCHR | mode, os.makedev(major, minor))
+        os.chmod(self.root + path, mode)
 
     def socket(self, path: str) -> None:
         """Make the file of a Unix socket, on which nobody listens."""

@@ -37,6 +37,10 @@ int nvmlDeviceGetPciInfo(void *gpu, void *info);
 int nvmlDeviceGetBrand(void *gpu, unsigned *brand);
 int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor);
 int nvmlDeviceGetMigMode(void *gpu, unsigned *current, unsigned *pending);
+int nvmlDeviceGetMaxMigDeviceCount(void *gpu, unsigned *count);
+int nvmlDeviceGetMigDeviceHandleByIndex(void *gpu, unsigned index, void **device);
+int nvmlDeviceGetGpuInstanceId(void *device, unsigned *id);
+int nvmlDeviceGetComputeInstanceId(void *device, unsigned *id);
 
 static unsigned index_of(void *gpu)
 {
@@ -212,4 +216,36 @@ EXPORT int nvmlDeviceGetMigMode(void *gpu, unsigned *current, unsigned *pending)
 	*pending = 0;
 	return 0;
 }
+
+#ifdef MIG_COUNT
+/* Devices at the odd indices: the others were destroyed. */
+EXPORT int nvmlDeviceGetMaxMigDeviceCount(void *gpu, unsigned *count)
+{
+	(void)gpu;
+	*count = MIG_COUNT;
+	return 0;
+}
+
+EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(void *gpu, unsigned index, void **device)
+{
+	(void)gpu;
+#ifdef MIG_ERROR
+	return MIG_ERROR;
+#endif
+	*device = (char *)0x1000 + 100 + index;
+	return index % 2 == 1 ? 0 : 6;
+}
+
+EXPORT int nvmlDeviceGetGpuInstanceId(void *device, unsigned *id)
+{
+	*id = index_of(device) - 90;
+	return 0;
+}
+
+EXPORT int nvmlDeviceGetComputeInstanceId(void *device, unsigned *id)
+{
+	*id = index_of(device) - 100;
+	return 0;
+}
+#endif
 #endif

@@ -44,7 +44,11 @@ LIBRARIES = {
     "full": ("-DGPU_COUNT=128",),
     "too_many": ("-DGPU_COUNT=129",),
     "new_brand": ("-DBRAND=16",),
-    "unterminated": ("-DUNTERMINATED",),
+    "unterminated": ("-DUNTERMINATED", "-DMIG_COUNT=7"),
+    "mig": ("-DMIG_COUNT=7",),
+    "mig_full": ("-DMIG_COUNT=16",),
+    "mig_too_many": ("-DMIG_COUNT=17",),
+    "mig_broken": ("-DMIG_COUNT=7", "-DMIG_ERROR=15"),
     "no_init": ("-DnvmlInit_v2=nvmlInit_v1",),
     "no_symbol": ("-Wl,-z,now", "-Wl,--wrap=pause", "-DHANG"),
 }
@@ -130,6 +134,27 @@ def test_facts(root: Path) -> None:
             ),
         ),
     )
+
+
+def test_mig_devices(root: Path) -> None:
+    """The first instance's device is gone: a hole in the list."""
+    divided, plain = ask(root, "mig").gpus
+    assert divided.mig_devices == tuple(
+        nvml.NvmlMig(
+            index=index,
+            gpu_instance=10 + index,
+            compute_instance=index,
+            uuid=f"GPU-{100 + index:08x}-0000-0000-0000-000000000000",
+        )
+        for index in (1, 3, 5)
+    )
+    assert plain.mig_devices == ()
+    assert len(ask(root, "mig_full").gpus[0].mig_devices) == 8
+
+
+def test_mig_failures(root: Path) -> None:
+    assert fail(root, "mig_too_many") == "too many mig devices"
+    assert fail(root, "mig_broken") == "nvml error: gpu is lost"
 
 
 def test_a_driver_without_the_newer_functions(root: Path) -> None:

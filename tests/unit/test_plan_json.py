@@ -73,9 +73,9 @@ def drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_in("schema", to=2), "plan: schema 2 is not 1"),
-        (set_in("schema", to=True), "plan: schema True is not 1"),
-        (drop("schema"), "plan: schema None is not 1"),
+        (set_in("schema", to=1), "plan: schema 1 is not 2"),
+        (set_in("schema", to=True), "plan: schema True is not 2"),
+        (drop("schema"), "plan: schema None is not 2"),
         (drop("warnings"), "plan: missing field 'warnings'"),
         (set_in("more", to=1), "plan: unknown field 'more'"),
         (set_in("operations", to={}), "operations: not a list"),

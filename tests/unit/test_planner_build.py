@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from errno import ENOENT
+
 import pytest
 
 import libnvc
@@ -46,7 +48,7 @@ HOST = Inventory(
     root=ROOT,
     proc="/proc/driver/nvidia",
     driver_version=VERSION,
-    gpus=(gpu(0, 1), gpu(1, 0, present=False)),
+    gpus=(gpu(0, 1), gpu(1, 0)),
     control=(
         DeviceFile(path="/dev/nvidiactl", major=195, minor=255),
         DeviceFile(path="/dev/nvidia-uvm", major=510, minor=0),
@@ -122,7 +124,6 @@ def test_everything_in_order() -> None:
         ("BindMount", f"{DIRECTORY}/libnvidia-pkcs11-openssl3.so.{VERSION}"),
         ("Symlink", f"{DIRECTORY}/libnvidia-ml.so.1"),
         ("Symlink", f"{DIRECTORY}/libcuda.so.1"),
-        ("Symlink", f"{DIRECTORY}/libcuda.so"),
         ("BindMount", f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin"),
         ("BindMount", "/run/nvidia-persistenced/socket"),
         ("BindMount", "/tmp/nvidia-mps"),
@@ -139,10 +140,19 @@ def test_everything_in_order() -> None:
         ("BindMount", f"{proc}/gpus/0000:01:00.0"),
         ("DeviceAccess", ""),
         ("LoaderCache", "/etc/ld.so.cache"),
+        ("Symlink", f"{DIRECTORY}/libcuda.so"),
     ]
     assert plan.driver_version == VERSION
     assert plan.dependencies == HOST.dependencies
     assert plan.warnings == ("from discovery",)
+
+
+def test_links_for_linkers_are_no_libraries() -> None:
+    """They are made when the loader cache has been written, so that they do not get into it."""
+    plan = make_plan(HOST, BOTH)
+    placed = [op.path for op in plan.operations]
+    assert placed.index(f"{DIRECTORY}/libcuda.so.1") < placed.index("/etc/ld.so.cache")
+    assert placed.index("/etc/ld.so.cache") < placed.index(f"{DIRECTORY}/libcuda.so")
 
 
 def test_operations_are_complete() -> None:
@@ -190,14 +200,36 @@ def test_operations_are_complete() -> None:
     )
 
 
-def test_node_is_bound_where_the_host_has_it_and_made_where_not() -> None:
+def test_node_is_bound_where_the_host_has_it() -> None:
     by_path = {op.path: op for op in make_plan(HOST, BOTH).operations}
     assert by_path["/dev/nvidia1"] == ops.DeviceNode(
         origin="gpu:0", path="/dev/nvidia1", major=195, minor=1, source=f"{ROOT}/dev/nvidia1"
     )
-    assert by_path["/dev/nvidia0"] == ops.DeviceNode(
-        origin="gpu:1", path="/dev/nvidia0", major=195, minor=0, source="", mode=0o666
+
+
+def test_uvm_node_is_made_where_the_host_has_none() -> None:
+    uvm = HOST.control[1].replace(present=False)
+    by_path = {op.path: op for op in make_plan(HOST.replace(control=(uvm,)), BOTH).operations}
+    assert by_path["/dev/nvidia-uvm"] == ops.DeviceNode(
+        origin="control", path="/dev/nvidia-uvm", major=510, minor=0, source="", mode=0o666
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"gpus": (gpu(0, 7, present=False),)}, "nvidia7"),
+        ({"control": (HOST.control[0].replace(present=False),)}, "nvidiactl"),
+    ],
+)
+def test_missing_node_is_refused(changes: dict[str, object], name: str) -> None:
+    host = HOST.replace(**changes)
+    with pytest.raises(libnvc.MissingDeviceError) as failure:
+        make_plan(host, BOTH)
+    path = f"{ROOT}/dev/{name}"
+    assert str(failure.value) == f"stat failed: {path}: no such file or directory"
+    assert (failure.value.path, failure.value.errno) == (path, ENOENT)
+    make_plan(host, BOTH.replace(device_nodes=False))  # the caller puts the nodes there
 
 
 def test_only_the_first_modify_device_files_is_changed() -> None:
@@ -243,7 +275,8 @@ def test_nothing_asked_for() -> None:
     plan = make_plan(HOST, Request())
     assert paths(plan, ops.BindMount) == [f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin"]
     assert paths(plan, ops.DeviceNode) == ["/dev/nvidiactl"]
-    assert paths(plan, ops.LoaderCache) == []
+    (cache,) = (op for op in plan.operations if isinstance(op, ops.LoaderCache))
+    assert cache.directories == ("/usr/lib64",)
 
 
 def test_switches() -> None:
@@ -297,7 +330,7 @@ def test_unknown_capability() -> None:
 @pytest.mark.parametrize("field", ["bins_dir", "libs_dir", "libs32_dir"])
 def test_odd_directories_are_refused(field: str, path: str) -> None:
     with pytest.raises(libnvc.RequestError) as failure:
-        make_plan(HOST, Request(layout=Layout(**{field: path})))
+        make_plan(HOST, Request(layout=Layout().replace(**{field: path})))
     assert str(failure.value).startswith("invalid path: ")
     assert "\n" not in str(failure.value)
     assert failure.value.path == path

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import libnvc
-from libnvc._planner.requirements import check_requirements, needs_probe
+from libnvc._planner.requirements import check_requirements
 from libnvc.model import DeviceFile, Gpu, Inventory
 
 ADVICE = ", please update your driver to a newer version, or use an earlier cuda container"
@@ -102,8 +102,8 @@ def test_every_gpu_and_every_requirement_counts() -> None:
 
 
 def test_only_what_needs_it_asks_nvml() -> None:
-    assert not needs_probe(("driver>=470",))
-    assert needs_probe(("driver>=470", "CUDA>12"))
+    assert not libnvc.needs_probe(libnvc.Request(requirements=("driver>=470",)))
+    assert libnvc.needs_probe(libnvc.Request(requirements=("driver>=470", "CUDA>12")))
 
 
 @given(st.text(), st.lists(st.sampled_from(["cuda", "driver", "=", "<", "1", ".", ",", " ", "!"])))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import libnvc
-from libnvc._planner.select import parse_index, parse_pci, select_devices
+from libnvc._planner.select import parse_index, parse_pci, select
 from libnvc.model import DeviceFile, Gpu, Inventory
 
 
@@ -66,7 +66,7 @@ HOST = inventory(
     ],
 )
 def test_selected(selectors: tuple[str, ...], indices: list[int]) -> None:
-    assert [found.index for found in select_devices(HOST, selectors)] == indices
+    assert [found.index for found in select(HOST, selectors).gpus] == indices
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_selected(selectors: tuple[str, ...], indices: list[int]) -> None:
 )
 def test_unknown(selector: str) -> None:
     with pytest.raises(libnvc.UnknownDeviceError) as failure:
-        select_devices(HOST, ("0", selector))
+        select(HOST, ("0", selector))
     assert str(failure.value) == f"{selector}: unknown device"
     assert isinstance(failure.value, LookupError)
 
 
 def test_message_is_one_line() -> None:
     with pytest.raises(libnvc.UnknownDeviceError) as failure:
-        select_devices(HOST, ("0\n\x1b[2J\udc80",))
+        select(HOST, ("0\n\x1b[2J\udc80",))
     assert str(failure.value) == r"0\n\x1b[2J\udc80: unknown device"
 
 
 def test_host_without_gpus_knows_no_unknown_device() -> None:
-    assert select_devices(inventory(), ("all", "7", "junk")) == ()
+    assert select(inventory(), ("all", "7", "junk")).gpus == ()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def test_nothing_public_is_forgotten() -> None:
         for name, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module.__name__
     }
-    assert records | set(_api.__all__) | {"CAPABILITIES", "CUDA_COMPAT_MODES"} == set(libnvc.__all__)
+    assert records | set(_api.__all__) | {"CAPABILITIES", "CUDA_COMPAT_MODES"} == set(
+        libnvc.__all__
+    )
 
 
 def test_an_unknown_name_is_named() -> None:

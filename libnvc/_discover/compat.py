@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the CUDA compatibility libraries that an image carries.
+
+Names only: nothing of them is opened. Everything here is the image's word.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .._native.path import resolve
+from ..errors import NvcError
+
+_DIRECTORY = "/usr/local/cuda/compat"
+_LIMIT = 64  # real images have about six
+
+
+def find_cuda_compat(rootfs: str) -> tuple[str, ...]:
+    """Return the real paths, inside the container, of its compatibility libraries, sorted.
+
+    Links that leave the root, or lead nowhere, are left out; links to one file count once.
+
+    Args:
+        rootfs: the container's root as the caller sees it.
+    """
+    found = set()
+    try:
+        directory = resolve(rootfs, _DIRECTORY)
+        names = sorted(os.listdir(rootfs + directory)) if directory is not None else []
+    except (NvcError, OSError):
+        return ()
+    for name in [name for name in names if name.startswith("lib") and ".so." in name][:_LIMIT]:
+        try:
+            path = resolve(rootfs, f"{directory}/{name}")
+        except NvcError:
+            continue
+        if path is not None:
+            found.add(path)
+    return tuple(sorted(found))

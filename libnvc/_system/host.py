@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel says, seen from a driver root."""
+
+from __future__ import annotations
+
+import os
+
+from .._discover.procfs import proc_directory, read_major
+from .._discover.root import DriverRoot, read_file
+from ..errors import DiscoveryError
+
+_NVIDIA = b"0x10de"
+_DISPLAY = b"0x03"
+
+
+class Host:
+    """A driver root with the procfs and sysfs that belong to it.
+
+    They are the root's own if it has them (the host, a simulated driver), else the host's: the
+    root of a driver container may have none.
+
+    Attributes:
+        root: the driver root.
+        proc: directory on the host that stands for /proc.
+        sys: directory on the host that stands for /sys.
+    """
+
+    def __init__(self, root: str) -> None:
+        """Take a directory on the host.
+
+        Raises:
+            DiscoveryError: there is no such directory, or it cannot be searched.
+        """
+        self.root = DriverRoot(root)
+        self.proc = self._directory("/proc", "devices")
+        self.sys = self._directory("/sys", "bus")
+
+    def _directory(self, path: str, mark: str) -> str:
+        own = self.root.resolve(f"{path}/{mark}")
+        return path if own is None else self.root.host(os.path.dirname(own))
+
+    def driver_directory(self) -> str:
+        """Return the directory that stands for /proc/driver/nvidia; "" before the module loads."""
+        return proc_directory(self.root)
+
+    def major(self, name: str) -> int | None:
+        """Return the major number that the kernel has given to character devices of a name."""
+        return read_major(self.root, f"{self.proc}/driver/nvidia", name)
+
+    def count_gpus(self) -> int:
+        """Return how many display controllers of NVIDIA are on the PCI bus.
+
+        The kernel's own notes are read and not the configuration space: that wakes a GPU that
+        sleeps.
+        """
+        bus = f"{self.sys}/bus/pci/devices"
+        return sum(map(self._is_gpu, (f"{bus}/{name}" for name in self.root.names(bus))))
+
+    def _is_gpu(self, device: str) -> bool:
+        try:
+            is_ours = read_file(f"{device}/vendor").rstrip() == _NVIDIA
+            return is_ours and read_file(f"{device}/class").startswith(_DISPLAY)
+        except DiscoveryError:
+            return False  # unplugged meanwhile
