@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITE = "bookworm"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 #: All of the driver that comes into containers, save OptiX: that package alone has 131 MB, these have 93.
 PACKAGES = (
@@ -134,13 +135,12 @@ def fetch(directory: Path) -> Path:
 
 def _source() -> str:
     """Return the line of sources.list for the driver, from where the machine has its packages."""
-    names = "$(SIGNED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+    names = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
     listed = _apt("apt-get", "indextargets", "--format", names, "Created-By: Packages", env=_QUIET)
     for line in listed.splitlines():
-        key, uri, release, component = line.split("|")
+        uri, release, component = line.split("|")
         if (release, component) == (SUITE, "main"):
-            options = f"[signed-by={key}] " if key else ""
-            return f"deb {options}{uri} {SUITE} contrib non-free\n"
+            return f"deb [signed-by={KEYRING}] {uri} {SUITE} contrib non-free\n"
     raise CannotFetchError(f"no Debian {SUITE} in this machine's apt sources")
 
 
@@ -152,7 +152,7 @@ def _apt(*command: str, env: dict[str, str], cwd: Path | None = None) -> str:
     except FileNotFoundError:
         raise CannotFetchError(f"no {command[0]} here") from None
     if done.returncode != 0:
-        raise CannotFetchError(f"{' '.join(command[:3])}: {done.stderr.strip()}")
+        raise CannotFetchError(f"{' '.join(command[:3])}: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout
 
 
@@ -219,10 +219,10 @@ def flat_driver(debian_driver: Driver, kernel: Path) -> Driver:
         path.unlink()
     for path in [*source.glob(f"lib*.so.{version}"), *source.glob("nvidia/current/lib*.so*")]:
         directory = libs / "vdpau" if path.name.startswith("libvdpau") else libs
-        if path.is_symlink() and path.resolve().name != path.name:
-            (directory / path.name).symlink_to(os.readlink(path))
-        elif not path.is_symlink():
+        if not path.is_symlink():
             os.link(path, directory / path.name)
+        elif path.parent != source:
+            (directory / path.name).symlink_to(os.readlink(path))
     (libs / "libGLX_indirect.so.0").symlink_to(f"libGLX_nvidia.so.{version}")
     for program in (kernel / "usr/bin").iterdir():
         program.unlink()
