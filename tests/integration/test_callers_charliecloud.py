@@ -16,7 +16,7 @@ from libnvc.testing import copy_program, multiarch, on_host, tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Run
+    from tests.conftest import Done, Run
 
 pytestmark = pytest.mark.root
 
@@ -26,12 +26,12 @@ LIBS = f"usr/lib/{multiarch()}"
 class OnHost(Protocol):
     """Runs a command on a host whose driver is that of the root, or on this one."""
 
-    def __call__(self, sim: Path | None, *command: str | Path) -> subprocess.CompletedProcess[str]: ...
+    def __call__(self, sim: Path | None, *command: str | Path) -> Done: ...
 
 
 @pytest.fixture
 def host(commands: Path) -> OnHost:
-    def run(sim: Path | None, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(sim: Path | None, *command: str | Path) -> Done:
         return subprocess.run(
             [*(on_host(sim) if sim else ()), *command],
             env={
@@ -65,9 +65,7 @@ def test_the_listed_files_are_copied(
     done = host(dgx_a100, "ch-fromhost", "--nvidia", image)
     assert (done.returncode, done.stdout) == (0, "")
     after = tree(image)
-    copied = {
-        f"{LIBS if '.so' in path.name else 'usr/bin'}/{path.name}": path for path in paths
-    }
+    copied = {f"{LIBS if '.so' in path.name else 'usr/bin'}/{path.name}": path for path in paths}
     for inside, path in copied.items():
         assert (image / inside).read_bytes() == (dgx_a100 / str(path)[1:]).read_bytes()
     changed = {path for path in after if before.get(path) != after[path]}

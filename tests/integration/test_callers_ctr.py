@@ -10,7 +10,7 @@ import pytest
 
 import libnvc
 import libnvc.sim
-from libnvc.plan import BindMount, DeviceAccess, DeviceNode, Plan, Tmpfs
+from libnvc.plan import BindMount, DeviceNode, Plan, Tmpfs
 from libnvc.testing import (
     Containerd,
     copy_program,

@@ -101,6 +101,30 @@ def elf_of(driver: Driver, library: Library) -> Elf:
     return read_elf(driver.root / library.path[1:])
 
 
+# --- the driver ---------------------------------------------------------------------------------
+
+
+def test_all_files_but_nvml_are_those_of_the_packages(
+    debian_driver: Driver, packages: tuple[Path, ...]
+) -> None:
+    names = [path.name.partition("_")[0] for path in packages]
+    done = subprocess.run(
+        ["dpkg", f"--root={debian_driver.root}", "--verify", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    changed = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert changed == [f"{LIBS}/nvidia/current/libnvidia-ml.so.{debian_driver.version}"]
+
+
+def test_the_flat_layout_has_the_same_files(debian_driver: Driver, flat_driver: Driver) -> None:
+    here, there = (libnvc.discover(str(d.root)).libraries for d in (debian_driver, flat_driver))
+    for one, other in zip(here, there, strict=True):
+        path = Path(f"{debian_driver.root}{one.path}")
+        assert path.samefile(f"{flat_driver.root}{other.path}"), one.name
+
+
 # --- discovery ----------------------------------------------------------------------------------
 
 
@@ -118,10 +142,13 @@ def test_every_library_of_the_table_is_found(driver: Driver) -> None:
 def test_libraries_are_where_the_layout_has_them(driver: Driver) -> None:
     inventory = libnvc.discover(str(driver.root))
     directories = {str(PurePosixPath(library.path).parent) for library in inventory.libraries}
-    assert directories == {
-        "debian": {LIBS, f"{LIBS}/nvidia/current"},
-        "flat": {LIBS},
-    }[driver.layout]
+    assert (
+        directories
+        == {
+            "debian": {LIBS, f"{LIBS}/nvidia/current"},
+            "flat": {LIBS},
+        }[driver.layout]
+    )
 
 
 def test_every_program_is_found(driver: Driver) -> None:
@@ -213,7 +240,6 @@ def test_the_recorded_links_are_made(driver: Driver, container: OciContainer) ->
         if path.is_symlink() and DRIVER.match(path.name)
     }
     assert made == dict(links)
-
 
 
 # --- in the container ---------------------------------------------------------------------------
