@@ -46,20 +46,25 @@ def load_module(host: Host, name: str, timeout: float) -> None:
 
 
 def _modprobe(host: Host) -> str | None:
-    """Return the program that the kernel uses, below the root; None if it is none."""
+    """Return the program that the kernel uses, under the root; None if it is none.
+
+    It may be a link, and the program may look at the name it is called by.
+    """
     try:
         named = os.fsdecode(read_file(f"{host.proc}/sys/kernel/modprobe")).rstrip("\n")
     except DiscoveryError:
         named = ""
-    program = host.root.resolve(named if named.startswith("/") else _DEFAULT)
-    if program is None:
+    program = named if named.startswith("/") else _DEFAULT
+    real = host.root.resolve(program)
+    if real is None:
         return None
-    mode = os.lstat(host.root.host(program)).st_mode
+    mode = os.lstat(host.root.host(real)).st_mode
     return program if S_ISREG(mode) and mode & S_IXUSR else None
 
 
 def _run(host: Host, command: tuple[str, str], timeout: float) -> None:
     import subprocess  # only here: at most starts the modules are loaded
+    from contextlib import suppress
 
     def enter() -> None:
         os.chroot(host.root.prefix or "/")
@@ -81,10 +86,8 @@ def _run(host: Host, command: tuple[str, str], timeout: float) -> None:
         process.wait(timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
-        try:
+        with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: nobody can end it
             process.wait(1)
-        except subprocess.TimeoutExpired:
-            pass  # stuck in the kernel: nobody can end it
         raise _failure(command[1], f"{command[0]} did not end in {timeout:g} s") from None
 
 

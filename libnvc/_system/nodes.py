@@ -25,7 +25,7 @@ class NodeParameters(Record):
     Attributes:
         uid, gid: who owns them.
         mode: permission bits.
-        modify: whether anybody but the administrator may make or change them.
+        modify: whether anybody but the administrator may make or change them; for the caller.
     """
 
     uid: int = 0
@@ -75,14 +75,12 @@ class Devices:
             os.close(fd)
 
     def make(self, node: Node) -> None:
-        """Make a node, or make it right; one that is right is left alone.
+        """Make a node, or make it right; one that is right is not touched.
 
         Raises:
             OSError: it cannot be made, or not be given its owner and mode; a node just made is
                 removed again.
         """
-        if not node.parameters.modify:
-            return
         directory, _, name = node.name.rpartition("/")
         fd = self._directory(directory)
         made = _make(fd, name, os.makedev(node.major, node.minor))

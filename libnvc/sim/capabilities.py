@@ -31,11 +31,7 @@ class SimCapability(Record):
     @property
     def text(self) -> str:
         """What the file says."""
-        return (
-            f"DeviceFileMinor: {self.minor}\n"
-            f"DeviceFileMode: {self.mode}\n"
-            "DeviceFileModify: 1\n"
-        )
+        return f"DeviceFileMinor: {self.minor}\nDeviceFileMode: {self.mode}\nDeviceFileModify: 1\n"
 
 
 def instance_minor(gpu: int, instance: int) -> int:

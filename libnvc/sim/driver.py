@@ -7,8 +7,8 @@ import json
 
 from .blob import patch
 from .cachewriter import write_cache
-from .elfwriter import abi_note, write_library
 from .capabilities import capability_directories, capability_files, minor_files
+from .elfwriter import abi_note, write_library
 from .kernel import proc_files, sys_files
 from .libraries import DriverLibrary, driver_libraries
 from .machine import Machine

@@ -67,6 +67,7 @@ S0ix Power Management:
  Status:                    Disabled
 """
 
+_MODULES = ("nvidia", "nvidia_uvm", "nvidia_modeset")
 _REGISTRY = 'Binary: ""\n'
 
 _DEVICES = """\
@@ -145,8 +146,8 @@ def proc_files(profile: Profile, machine: str) -> dict[str, str]:
 
 
 def sys_files(profile: Profile) -> dict[str, bytes]:
-    """Return the files of /sys by path: the GPUs as PCI devices."""
-    files = {}
+    """Return the files of /sys by path: the GPUs as PCI devices, the modules as loaded."""
+    files = {f"/sys/module/{name}/initstate": b"live\n" for name in _MODULES}
     for gpu in profile.gpus:
         directory = f"/sys/bus/pci/devices/{pci_address(gpu)}"
         files[f"{directory}/vendor"] = f"0x{gpu.pci_id & 0xFFFF:04x}\n".encode("ascii")

@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading the driver: modules by a modprobe that only notes its call, nodes, and what is left be.
+
+The simulated host's modprobe is a static program: what runs is chrooted there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import libnvc.sim
+from libnvc._system.load import MODULES, load_driver, parse_fields
+
+if TYPE_CHECKING:
+    pass
+
+MODPROBE = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+extern char **environ;
+
+int main(int argc, char **argv)
+{
+	char path[100], module[50];
+	FILE *log = fopen("/modprobe.log", "a"), *state;
+
+	for (int i = 0; i < argc; i++)
+		fprintf(log, "%s ", argv[i]);
+	for (char **e = environ; *e; e++)
+		fprintf(log, "%s ", *e);
+	fprintf(log, "%s\n", getcwd(path, sizeof path));
+	fclose(log);
+	puts("to standard output");
+	fputs("to standard error", stderr);
+	if (access("/modprobe.hangs", F_OK) == 0) {
+		state = fopen("/modprobe.hangs", "w");
+		fprintf(state, "%d", getpid());
+		fclose(state);
+		pause();
+	}
+	if (access("/modprobe.fails", F_OK) == 0)
+		return 1;
+	snprintf(module, sizeof module, "%s", argv[1]);
+	for (char *c = module; *c; c++)
+		*c = *c == '-' ? '_' : *c;
+	snprintf(path, sizeof path, "/sys/module/%s", module);
+	mkdir("/sys/module", 0755);
+	mkdir(path, 0755);
+	strcat(path, "/initstate");
+	state = fopen(path, "w");
+	fputs("live\n", state);
+	return fclose(state);
+}
+"""
+
+LOADING = [f"loading kernel module {name.replace('-', '_')}" for name in MODULES]
+
+
+class Messages:
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.infos: list[str] = []
+        self.warnings: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.infos.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="session")
+def modprobe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("modprobe")
+    (directory / "modprobe.c").write_text(MODPROBE)
+    command = ["gcc", "-w", "-static", "-o", "modprobe", "modprobe.c"]
+    subprocess.run(command, cwd=directory, check=True)
+    return directory / "modprobe"
+
+
+@pytest.fixture
+def root(tmp_path: Path, modprobe: Path, request: pytest.FixtureRequest) -> Path:
+    """Return a host whose driver is loaded, with a modprobe."""
+    request.applymarker("root")
+    root = tmp_path / "root"
+    libnvc.sim.create("t4", root)
+    shutil.copy(modprobe, root / "sbin/kmod")
+    (root / "sbin/modprobe").symlink_to("/sbin/kmod")
+    return root
+
+
+def unload(root: Path) -> None:
+    shutil.rmtree(root / "sys/module")
+
+
+def load(root: Path, *channels: int, timeout: float = 30.0) -> Messages:
+    messages = Messages()
+    load_driver(str(root), messages, imex_channels=channels, timeout=timeout)
+    return messages
+
+
+def calls(root: Path) -> list[str]:
+    log = root / "modprobe.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def nodes(root: Path) -> dict[str, tuple[int, int, int]]:
+    """Return major, minor and mode of the character devices, by name in /dev."""
+    found = {}
+    for path in (root / "dev").rglob("*"):
+        status = path.lstat()
+        if stat.S_ISCHR(status.st_mode):
+            number = status.st_rdev
+            mode = stat.S_IMODE(status.st_mode)
+            name = str(path.relative_to(root / "dev"))
+            found[name] = (os.major(number), os.minor(number), mode)
+    return found
+
+
+def write(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+pytestmark = pytest.mark.root
+
+
+# --- modules -------------------------------------------------------------------------------
+
+
+def test_modules_that_are_loaded_are_not_loaded_again(root: Path) -> None:
+    before = nodes(root)
+    messages = load(root)
+    assert messages.warnings == []
+    assert [text for text in messages.infos if text.startswith("loading")] == LOADING
+    assert (calls(root), nodes(root)) == ([], before | nodes(root))
+    for name in before:
+        assert f"running mknod for /dev/{name}" in messages.infos
+
+
+def test_nothing_is_executed_or_loaded_where_all_is_right(root: Path) -> None:
+    load(root)
+    program = (
+        "import sys, os\n"
+        "sys.addaudithook(lambda event, _: event in ('os.fork', 'os.exec', 'os.posix_spawn',\n"
+        "    'os.mknod', 'os.chmod', 'os.chown', 'os.symlink', 'os.remove', 'os.mkdir')\n"
+        "    and print(event))\n"
+        "from libnvc._system.load import load_driver\n"
+        "class Nothing:\n"
+        "    info = warn = lambda self, text: None\n"
+        f"load_driver({str(root)!r}, Nothing())\n"
+        "print(*{'subprocess', 'signal', 're', 'typing', 'json'} & set(sys.modules))\n"
+    )
+    command = [sys.executable, "-S", "-P", "-c", f"import sys; sys.path += {sys.path!r}\n{program}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # what makes sure of a directory
+    assert done.stdout.splitlines() == ["os.mkdir", "os.mkdir", ""]
+
+
+def test_modules_are_loaded_below_the_root(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    unload(root)
+    assert load(root).warnings == []
+    assert calls(root) == [f"/sbin/modprobe {name} PATH=/sbin /" for name in MODULES]
+    assert (root / "sys/module/nvidia_uvm/initstate").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_kernels_modprobe_is_used(root: Path) -> None:
+    unload(root)
+    write(root, "proc/sys/kernel/modprobe", "/opt/load\n")
+    write(root, "opt/load", "")
+    shutil.move(root / "sbin/kmod", root / "opt/load")
+    assert load(root).warnings == []
+    assert calls(root)[0] == "/opt/load nvidia PATH=/sbin /"
+
+
+def test_a_modprobe_that_is_a_link_out_of_the_root(root: Path, modprobe: Path) -> None:
+    unload(root)
+    (root / "sbin/modprobe").unlink()
+    (root / "sbin/modprobe").symlink_to(modprobe)  # resolved below the root, where it is not
+    text = "could not load kernel module nvidia: no modprobe in the driver root"
+    assert text in load(root).warnings
+
+
+@pytest.mark.parametrize("kind", ["missing", "not executable", "a directory"])
+def test_no_modprobe(root: Path, kind: str) -> None:
+    unload(root)
+    path = root / "sbin/kmod"
+    if kind == "not executable":
+        path.chmod(0o644)
+    else:
+        path.unlink()
+    if kind == "a directory":
+        path.mkdir()
+    assert load(root).warnings == [
+        f"could not load kernel module {name}: no modprobe in the driver root"
+        for name in ("nvidia", "nvidia_uvm", "nvidia_modeset")
+    ]
+
+
+def test_a_modprobe_that_is_no_program(root: Path) -> None:
+    unload(root)
+    (root / "sbin/kmod").write_text("junk")
+    assert load(root).warnings[0] == (
+        "could not load kernel module nvidia: /sbin/modprobe: "
+        "[Errno 8] Exec format error: '/sbin/modprobe'"
+    )
+
+
+def test_a_modprobe_that_fails(root: Path) -> None:
+    unload(root)
+    write(root, "modprobe.fails", "")
+    for path in (root / "dev").glob("nvidia*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert load(root).warnings == [
+        f"could not load kernel module {name}: /sbin/modprobe did not load it"
+        for name in ("nvidia", "nvidia_uvm", "nvidia_modeset")
+    ]
+    assert nodes(root) == {}  # of no use without the module
+
+
+def test_a_modprobe_that_hangs(root: Path) -> None:
+    write(root, "modprobe.hangs", "")
+    (root / "sys/module/nvidia_uvm/initstate").unlink()
+    assert load(root, timeout=0.2).warnings == [
+        "could not load kernel module nvidia_uvm: /sbin/modprobe did not end in 0.2 s"
+    ]
+    assert len(calls(root)) == 1
+    pid = int((root / "modprobe.hangs").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_no_gpu(root: Path) -> None:
+    shutil.rmtree(root / "sys/bus/pci/devices")
+    unload(root)
+    assert load(root).warnings == [
+        "no GPU of NVIDIA on the PCI bus",
+        *(
+            f"could not load kernel module {name}: no GPU"
+            for name in ("nvidia", "nvidia_uvm", "nvidia_modeset")
+        ),
+    ]
+    assert calls(root) == []
+
+
+def test_other_pci_devices_do_not_count(root: Path) -> None:
+    bus = "sys/bus/pci/devices"
+    write(root, f"{bus}/0000:00:01.0/vendor", "0x10de\n")  # an audio device of NVIDIA
+    write(root, f"{bus}/0000:00:01.0/class", "0x040300\n")
+    write(root, f"{bus}/0000:00:02.0/vendor", "0x8086\n")
+    write(root, f"{bus}/0000:00:02.0/class", "0x030000\n")
+    write(root, f"{bus}/0000:00:03.0/vendor", "0x10de\n")
+    assert load(root).warnings == []
+    assert "nvidia1" not in nodes(root)
+
+
+def test_only_root_loads_modules(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unload(root)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    text = "could not load kernel module nvidia: only root may load it"
+    assert load(root).warnings[0] == text
+    assert calls(root) == []
+
+
+def test_a_user_namespace_is_left_alone(root: Path) -> None:
+    unload(root)
+    program = (
+        "from libnvc._system.load import load_driver\n"
+        "class Messages:\n"
+        "    info = warn = lambda self, text: print(text)\n"
+        f"load_driver({str(root)!r}, Messages())\n"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    text = "skipping kernel modules and device nodes: this is a user namespace\n"
+    assert (done.stdout, calls(root)) == (text, [])
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    (warning,) = load(tmp_path / "none").warnings
+    assert warning.startswith("could not load the driver: load library failed: ")
+
+
+# --- nodes ---------------------------------------------------------------------------------
+
+
+def test_missing_nodes_are_made(root: Path) -> None:
+    before = nodes(root)
+    assert {"nvidiactl", "nvidia0", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"} <= set(
+        before
+    )
+    shutil.rmtree(root / "dev")
+    (root / "dev").mkdir()
+    assert load(root).warnings == []
+    made = nodes(root)
+    assert {name: made[name] for name in before} == before
+    for name, (major, minor, _) in made.items():
+        assert (root / f"dev/char/{major}:{minor}").readlink() == Path("..") / name
+
+
+def test_a_node_of_an_earlier_load(root: Path) -> None:
+    path = root / "dev/nvidia-uvm"
+    right = nodes(root)["nvidia-uvm"]
+    path.unlink()
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(499, 0))
+    assert load(root).warnings == []
+    assert nodes(root)["nvidia-uvm"] == right
+
+
+def set_params(root: Path, **values: str) -> None:
+    path = root / "proc/driver/nvidia/params"
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if line.partition(":")[0] not in values]
+    path.write_text("\n".join([*kept, *(f"{name}: {v}" for name, v in values.items())]) + "\n")
+
+
+def test_owner_and_mode_are_those_of_the_module(root: Path) -> None:
+    set_params(root, DeviceFileUID="7", DeviceFileGID="8", DeviceFileMode="432")
+    assert load(root).warnings == []
+    for name in ("nvidiactl", "nvidia0", "nvidia-modeset"):
+        status = (root / "dev" / name).stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (7, 8, 0o660)
+    status = (root / "dev/nvidia-uvm").stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o666)
+
+
+def test_nodes_are_left_to_the_administrator(root: Path) -> None:
+    set_params(root, ModifyDeviceFiles="0", DeviceFileMode="384")
+    (root / "dev/nvidia0").unlink()
+    (root / "dev/nvidia-uvm").unlink()
+    before = nodes(root)
+    messages = load(root)
+    assert messages.warnings == []
+    assert "leaving /dev/nvidia0 to the administrator" in messages.infos
+    assert set(nodes(root)) == {
+        *before,
+        "nvidia-uvm",
+        "nvidia-caps/nvidia-cap1",
+        "nvidia-caps/nvidia-cap2",
+    }
+    assert nodes(root)["nvidiactl"] == before["nvidiactl"]
+    assert not (root / "dev/char/195:255").is_symlink()
+
+
+@pytest.mark.parametrize("text", ["", "DeviceFileMode: 0666x\nDeviceFileUID\n: 3\n", "\0\xff" * 9])
+def test_malformed_params_mean_the_defaults(root: Path, text: str) -> None:
+    before = nodes(root)
+    (root / "proc/driver/nvidia/params").write_text(text)
+    (root / "dev/nvidia0").unlink()
+    assert load(root).warnings == []
+    assert nodes(root)["nvidia0"] == before["nvidia0"]
+
+
+def test_params_that_are_missing_mean_the_defaults(root: Path) -> None:
+    before = nodes(root)
+    (root / "proc/driver/nvidia/params").unlink()
+    (root / "dev/nvidia0").unlink()
+    assert load(root).warnings == []
+    assert nodes(root)["nvidia0"] == before["nvidia0"]
+
+
+def test_a_directory_for_devices_that_leads_out_of_the_root(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.rmtree(root / "dev")
+    (root / "dev").symlink_to(outside)
+    assert load(root).warnings == ["could not load the driver: not a directory"]
+    assert list(outside.iterdir()) == []
+
+
+def test_a_node_that_cannot_be_made_stops_no_other(root: Path) -> None:
+    (root / "dev/nvidia0").unlink()
+    (root / "dev/nvidia0").mkdir()
+    (root / "dev/nvidia-modeset").unlink()
+    assert load(root).warnings == ["could not make the device node /dev/nvidia0: is a directory"]
+    assert "nvidia-modeset" in nodes(root)
+
+
+def test_no_number_for_uvm(root: Path) -> None:
+    path = root / "proc/devices"
+    path.write_text(path.read_text().replace(" nvidia-uvm\n", " other-nvidia-uvm\n"))
+    assert load(root).warnings == ["no device number: the kernel has no nvidia-uvm"]
+
+
+# --- rights --------------------------------------------------------------------------------
+
+CAPABILITIES = "proc/driver/nvidia/capabilities"
+
+
+def add_right(root: Path, path: str, minor: int, mode: int = 0o444, rest: str = "") -> None:
+    text = f"DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\n{rest}"
+    write(root, f"{CAPABILITIES}/{path}", text)
+
+
+def caps(root: Path) -> dict[str, tuple[int, int, int]]:
+    prefix = "nvidia-caps/nvidia-cap"
+    return {n.removeprefix(prefix): f for n, f in nodes(root).items() if n.startswith(prefix)}
+
+
+def test_nodes_of_mig_rights(root: Path) -> None:
+    shutil.rmtree(root / CAPABILITIES)
+    shutil.rmtree(root / "dev/nvidia-caps", ignore_errors=True)
+    add_right(root, "mig/config", 1, 0o400)
+    add_right(root, "mig/monitor", 2)
+    add_right(root, "mig/other", 90)
+    add_right(root, "gpu0/mig/gi1/access", 12)
+    add_right(root, "gpu0/mig/gi1/ci0/access", 13)
+    add_right(root, "gpu0/mig/gi2/access", 21, rest="DeviceFileModify: 0\n")
+    add_right(root, "gpu1/mig/gi1/access", 147)  # there is one GPU only
+    add_right(root, "gpu0x/mig/gi1/access", 91)
+    add_right(root, "gpu0/mig/gi-1/access", 92)
+    write(root, f"{CAPABILITIES}/gpu0/mig/gi1/ci1/access", "DeviceFileMinor: x\n")
+    messages = load(root)
+    where = root / CAPABILITIES
+    assert messages.warnings == [f"{where}/gpu0/mig/gi1/ci1/access: no DeviceFileMinor"]
+    assert caps(root) == {
+        "1": (511, 1, 0o400),
+        "2": (511, 2, 0o444),
+        "12": (511, 12, 0o444),
+        "13": (511, 13, 0o444),
+    }
+
+
+def test_rights_without_devices(root: Path) -> None:
+    path = root / "proc/devices"
+    path.write_text(path.read_text().replace(" nvidia-caps\n", " other-nvidia-caps\n"))
+    before = caps(root)
+    add_right(root, "mig/config", 1)
+    assert load(root).warnings == ["no device number: the kernel has no nvidia-caps"]
+    assert caps(root) == before
+
+
+def test_imex_channels(root: Path) -> None:
+    path = root / "proc/devices"
+    text = path.read_text().replace(" nvidia-caps-imex-channels\n", " none\n")
+    path.write_text(text)
+    expected = ["no device number: the kernel has no nvidia-caps-imex-channels"]
+    assert load(root, 0, 7).warnings == expected
+    path.write_text(text.replace("Block", "509 nvidia-caps-imex-channels\n\nBlock"))
+    assert load(root, 0, 7).warnings == []
+    directory = "nvidia-caps-imex-channels"
+    made = nodes(root)
+    assert made[f"{directory}/channel0"] == (509, 0, 0o666)
+    assert made[f"{directory}/channel7"] == (509, 7, 0o666)
+    assert stat.S_IMODE((root / "dev" / directory).stat().st_mode) == 0o755
+
+
+@given(st.binary() | st.text().map(lambda text: f"Name: {text}\n".encode()))
+def test_fields_of_any_text(content: bytes) -> None:
+    for name, number in parse_fields(content).items():
+        assert name == name.strip()
+        assert 0 <= number < 10**9
+
+
+@given(st.dictionaries(st.sampled_from(["A", "DeviceFileUID", "Mode"]), st.integers(0, 10**9 - 1)))
+def test_fields_are_read(fields: dict[str, int]) -> None:
+    text = "".join(f"{name}: {number}\n" for name, number in fields.items())
+    assert parse_fields(text.encode()) == fields
