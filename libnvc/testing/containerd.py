@@ -106,10 +106,10 @@ class Containerd:
         assert self._process is not None
         pidfd = os.pidfd_open(self._process.pid)
         try:
-            happened, _, _ = select.select([ready, pidfd], [], [], _START_SECONDS)
+            happened, _, _ = select.select([ready.fileno(), pidfd], [], [], _START_SECONDS)
         finally:
             os.close(pidfd)
-        if ready not in happened:
+        if ready.fileno() not in happened:
             self._stop()
             raise ContainerFailedError(self._log.read_text(errors="replace").strip())
 

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from elftools.elf.dynamic import DynamicSection
@@ -83,7 +83,7 @@ def read_elf(path: Path) -> Elf:
     with path.open("rb") as stream:
         section = ELFFile(stream).get_section_by_name(".dynamic")
         assert isinstance(section, DynamicSection)
-        tags = list(section.iter_tags())
+        tags: list[Any] = list(section.iter_tags())
     (soname,) = [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"]
     return Elf(soname, {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"})
 
