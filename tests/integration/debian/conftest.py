@@ -178,7 +178,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory, version: str) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(
-    tmp_path_factory: pytest.TempPathFactory, debian: Path, packages: tuple[Path, ...]
+    tmp_path_factory: pytest.TempPathFactory, packages: tuple[Path, ...], debian: Path
 ) -> Path:
     """Return a Debian root in which dpkg has installed the packages.
 
