@@ -10,14 +10,18 @@ if TYPE_CHECKING:
 
 _UNSHARE = ("unshare", "--mount", "--propagation", "private")
 
-# The driver's files lie above the machine's own, which stay visible. This kernel has no NVIDIA
-# module, and nothing can be made in procfs itself.
+# The driver's files lie above the machine's own, which stay visible, in the loader cache too. This
+# kernel has no NVIDIA module, and nothing can be made in procfs itself.
 _SETUP = """
 set -e
 sim=$1
 for directory in dev etc usr/bin usr/lib; do
     mount -t overlay -o "lowerdir=$sim/$directory:/$directory" overlay "/$directory"
 done
+cache=$(mktemp)
+ldconfig -X -C "$cache"
+mount --bind "$cache" /etc/ld.so.cache
+rm "$cache"
 mount -t tmpfs tmpfs /proc/driver
 cp -a "$sim/proc/driver/." /proc/driver
 mount --bind "$sim/proc/devices" /proc/devices
