@@ -209,3 +209,15 @@ def orphans() -> Iterator[Orphans]:
     Orphans.adopt(True)
     yield Orphans()
     Orphans.adopt(False)
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bootstrap a Debian root file system; copied by those who change it."""
+    root = tmp_path_factory.mktemp("debian") / "minbase"
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", "bookworm", root],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return root
