@@ -11,8 +11,7 @@ import os
 from .._native.path import resolve
 from ..errors import ContainerError, NvcError
 from ..model import Layout, Target
-from .root import cause
-from .tables import ARCHITECTURES
+from .root import architecture, cause
 
 _DEBIAN = "/etc/debian_version"
 
@@ -54,7 +53,8 @@ def inspect_rootfs(rootfs: str) -> Layout:
     try:
         os.stat(rootfs + "/.")  # the "." refuses what is not a directory
         if resolve(rootfs, _DEBIAN) is not None:
-            return _multiarch()
+            machine = architecture()
+            return Layout(libs_dir=machine.libs_dir, libs32_dir=machine.libs32_dir)
         return Layout(libs32_dir=_libs32_dir(rootfs))
     except OSError as error:
         raise _failed("open", rootfs, error) from None
@@ -62,13 +62,6 @@ def inspect_rootfs(rootfs: str) -> Layout:
         raise ContainerError(
             error.message, errno=error.errno, path=error.path, step=error.step
         ) from None
-
-
-def _multiarch() -> Layout:
-    machine = ARCHITECTURES.get(os.uname().machine)
-    if machine is None:
-        return Layout()
-    return Layout(libs_dir=machine.libs_dir, libs32_dir=machine.libs32_dir)
 
 
 def _libs32_dir(rootfs: str) -> str:
