@@ -103,7 +103,9 @@ def _find_elsewhere(root: DriverRoot) -> str:
 
 def _other_platform(root: DriverRoot) -> str:
     if root.resolve("/dev/dxg") is not None:
-        return f"this is Windows (WSL 2: {root.host('/dev/dxg')}), whose driver is not supported yet"
+        return (
+            f"this is Windows (WSL 2: {root.host('/dev/dxg')}), whose driver is not supported yet"
+        )
     if root.resolve("/etc/nv_tegra_release") is not None:
         release = root.host("/etc/nv_tegra_release")
         return f"this is a Jetson or other Tegra ({release}), whose driver is not supported yet"

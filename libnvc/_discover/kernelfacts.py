@@ -73,9 +73,7 @@ class KernelFacts:
 
     def module_directories(self) -> tuple[str, ...]:
         """Return where modules for the running kernel belong, on the host."""
-        return tuple(
-            self._root.host(f"{place}/{self.release}") for place in _MODULE_DIRECTORIES
-        )
+        return tuple(self._root.host(f"{place}/{self.release}") for place in _MODULE_DIRECTORIES)
 
     def module_file(self) -> str:
         """Return the nvidia module for the running kernel, on the host, or ""."""

@@ -84,7 +84,9 @@ def choose_libraries(
             f"the loader cache does not list {NVML_SONAME} of driver {version}: "
             f"the driver's libraries were found in {place}"
         )
-    return tuple(chosen[name, bits] for bits in (64, 32) for name in NAMES if (name, bits) in chosen)
+    return tuple(
+        chosen[name, bits] for bits in (64, 32) for name in NAMES if (name, bits) in chosen
+    )
 
 
 def table_name(file_name: str) -> str:

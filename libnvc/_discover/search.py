@@ -15,10 +15,11 @@ from .tables import LIBRARY_DIRECTORIES
 def library_directories(root: DriverRoot) -> tuple[str, ...]:
     """Return where libraries may be under a root, first match first."""
     machine = root.architecture
-    places = []
-    for directory in LIBRARY_DIRECTORIES:
-        for libs in (machine.libs_dir, machine.libs32_dir):
-            places.append(directory.replace("{libs}", libs))
+    places = [
+        directory.replace("{libs}", libs)
+        for directory in LIBRARY_DIRECTORIES
+        for libs in (machine.libs_dir, machine.libs32_dir)
+    ]
     return tuple(dict.fromkeys(places))
 
 
@@ -30,7 +31,9 @@ def search_directories(root: DriverRoot) -> tuple[Candidate, ...]:
     found: dict[str, Candidate] = {}
     searched = set()
     for directory in library_directories(root):
-        place = root.find(directory)
+        place = root.resolve(directory)
+        if place is None:
+            root.find(directory)  # that it is missing is part of what the result rests on
         if place is None or place in searched:
             continue
         searched.add(place)

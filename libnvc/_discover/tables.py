@@ -152,15 +152,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         elf32=40,
         cache_flags32=0x0900,
     ),
-    "ppc64le": Architecture(
-        elf=21, cache_flags=0x0500, libs_dir="/usr/lib/powerpc64le-linux-gnu"
-    ),
+    "ppc64le": Architecture(elf=21, cache_flags=0x0500, libs_dir="/usr/lib/powerpc64le-linux-gnu"),
 }
 
 #: A machine that no driver exists for.
-OTHER_MACHINE = Architecture(
-    elf=-1, cache_flags=-1, libs_dir="/usr/lib64", libs32_dir="/usr/lib32"
-)
+OTHER_MACHINE = Architecture(elf=-1, cache_flags=-1, libs_dir="/usr/lib64", libs32_dir="/usr/lib32")
 
 #: Where libraries are looked for that the loader cache does not list, first match first.
 #: "{libs}" stands for the multiarch directories.
