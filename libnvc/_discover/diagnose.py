@@ -44,6 +44,9 @@ def _find_cause(root: DriverRoot, cache: str, error: DiscoveryError) -> _Finding
         return _cache(root, cache, error)
     if not isinstance(error, DriverNotFoundError):
         return error.code, error.hint
+    platform = _other_platform(root)
+    if platform:
+        return "unsupported-platform", platform
     if error.code == "userland-missing":
         return _no_library(root, cache)
     if error.code == "wrong-machine":
@@ -58,9 +61,6 @@ def _find_cause(root: DriverRoot, cache: str, error: DiscoveryError) -> _Finding
 
 
 def _no_library(root: DriverRoot, cache: str) -> _Finding:
-    platform = _other_platform(root)
-    if platform:
-        return "unsupported-platform", platform
     directories = [path for path in library_directories(root) if root.resolve(path) is not None]
     if root.prefix and not directories and root.resolve(cache) is None:
         return "empty-root", (
