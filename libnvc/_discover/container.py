@@ -53,8 +53,7 @@ def inspect_rootfs(rootfs: str) -> Layout:
     try:
         os.stat(rootfs + "/.")  # the "." refuses what is not a directory
         if resolve(rootfs, _DEBIAN) is not None:
-            machine = architecture()
-            return Layout(libs_dir=machine.libs_dir, libs32_dir=machine.libs32_dir)
+            return _multiarch()
         return Layout(libs32_dir=_libs32_dir(rootfs))
     except OSError as error:
         raise _failed("open", rootfs, error) from None
@@ -62,6 +61,11 @@ def inspect_rootfs(rootfs: str) -> Layout:
         raise ContainerError(
             error.message, errno=error.errno, path=error.path, step=error.step
         ) from None
+
+
+def _multiarch() -> Layout:
+    machine = architecture()
+    return Layout(libs_dir=machine.libs_dir, libs32_dir=machine.libs32_dir)
 
 
 def _libs32_dir(rootfs: str) -> str:
