@@ -7,7 +7,7 @@ import sys
 
 from ._argp import Option, Parser, ParserExit, usage_error
 from .container_common import CommandError, Settings, checked_path, events
-from .output import OutputError, complain, one_line, put
+from .output import OutputError, complain, hint_line, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv if argv is None else argv)
     except BaseException as error:  # Ctrl-C too: never a traceback
-        complain(f"{_NAME}: {one_line(describe(error))}\n")
+        complain(f"{_NAME}: {one_line(describe(error))}\n{hint_line(_NAME, error)}")
         return 1
 
 

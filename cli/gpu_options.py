@@ -44,7 +44,7 @@ def discover(root: str, devices: list[str] | None) -> Inventory:
     except libnvc.DriverNotFoundError as error:
         where = "on this host" if root == "/" else f"below {root}"
         text = f"no usable NVIDIA driver {where}: {error} (--root names another place)"
-        raise libnvc.DriverNotFoundError(text) from error
+        raise libnvc.DriverNotFoundError(text, code=error.code, hint=error.hint) from error
 
 
 def make_plan(found: Inventory, request: Request) -> Plan:

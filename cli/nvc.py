@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .output import OutputError, complain, one_line
+from .output import OutputError, complain, hint_line, one_line
 
 _NAME = "nvc"
 _INSTALL = "this command needs Typer; install it with: pip install 'libnvc[cli]'"
@@ -31,6 +31,6 @@ def main() -> int:
 
         known = isinstance(error, NvcError | OutputError | OSError)
         text = str(error) if known else f"internal error: {type(error).__name__}: {error}"
-        complain(f"{_NAME}: {one_line(text)}\n")
+        complain(f"{_NAME}: {one_line(text)}\n{hint_line(_NAME, error)}")
         return exit_code(error)
     return DONE

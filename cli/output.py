@@ -35,6 +35,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
+def hint_line(program: str, error: BaseException) -> str:
+    """Return the line with the hint of an error, "" if it has none."""
+    hint = getattr(error, "hint", "")
+    return f"{program}: hint: {one_line(hint)}\n" if hint else ""
+
+
 def _escape(character: str) -> str:
     number = ord(character)
     if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it

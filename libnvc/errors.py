@@ -37,6 +37,8 @@ class NvcError(Exception):
         step: the failing action ("open", "move_mount", "parse"), or "".
         operation: index of the plan's operation that failed, or None.
         origin: the rule that put that operation into the plan, or "".
+        code: a stable word for the cause ("module-not-loaded"; docs/errors.md has all), or "".
+        hint: what was looked at and what to do, one line, or "".
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class NvcError(Exception):
         step: str = "",
         operation: int | None = None,
         origin: str = "",
+        code: str = "",
+        hint: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -56,6 +60,8 @@ class NvcError(Exception):
         self.step = step
         self.operation = operation
         self.origin = origin
+        self.code = code
+        self.hint = hint
 
 
 class DiscoveryError(NvcError):

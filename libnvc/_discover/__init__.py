@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ..errors import DiscoveryError
 from ..model import Inventory, Mig
 from . import tables
 from .binaries import find_binaries
@@ -54,14 +55,23 @@ def discover(
         DiscoveryError: a file cannot be read.
         MalformedFileError: a loader cache, library or procfs file is not what it should be.
         ProbeError: NVML failed, hung past the deadline or crashed.
+
+    Where the cause is known, the error has a code and a hint.
     """
     driver = DriverRoot(root)
-    inventory = _read(driver, f"/{ldcache.lstrip('/')}", path, mps_directory, skip)
-    inventory = _add_capabilities(driver, inventory, mig_control=mig_control)
-    if probe:
-        from .nvml import add_probe
+    cache = f"/{ldcache.lstrip('/')}"
+    try:
+        inventory = _read(driver, cache, path, mps_directory, skip)
+        inventory = _add_capabilities(driver, inventory, mig_control=mig_control)
+        if probe:
+            from .nvml import add_probe
 
-        inventory = add_probe(inventory, uid=uid, gid=gid, timeout=timeout)
+            inventory = add_probe(inventory, uid=uid, gid=gid, timeout=timeout)
+    except DiscoveryError as error:
+        from .diagnose import explain
+
+        explain(driver, cache, error)
+        raise
     _warn_uuids(driver, inventory)
     return inventory.replace(
         warnings=tuple(driver.warnings),
@@ -77,13 +87,14 @@ def _read(
     candidates = read_candidates(driver, cache)
     proc = proc_directory(driver)
     version = read_driver_version(driver, proc)
+    libraries = choose_libraries(driver, candidates, version)
     firmware = () if "gsp-firmware" in skip else find_firmware(driver, version)
     return Inventory(
         root=driver.prefix,
         proc=proc,
         driver_version=version,
-        libraries=choose_libraries(driver, candidates, version),
-        binaries=find_binaries(driver, path),
+        libraries=libraries,
+        binaries=find_binaries(driver, path, libraries),
         firmware=firmware,
         control=find_control(driver, proc),
         ipcs=find_ipcs(driver, mps_directory, skip),

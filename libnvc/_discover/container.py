@@ -12,8 +12,7 @@ from .._native.path import resolve
 from ..errors import ContainerError, NvcError
 from ..model import Layout, Target
 from .compat import find_cuda_compat
-from .root import cause
-from .tables import ARCHITECTURES
+from .root import architecture, cause
 
 _DEBIAN = "/etc/debian_version"
 
@@ -68,9 +67,7 @@ def inspect_rootfs(rootfs: str) -> Layout:
 
 
 def _multiarch() -> Layout:
-    machine = ARCHITECTURES.get(os.uname().machine)
-    if machine is None:
-        return Layout()
+    machine = architecture()
     return Layout(libs_dir=machine.libs_dir, libs32_dir=machine.libs32_dir)
 
 

@@ -15,7 +15,7 @@ from stat import S_ISREG
 from .._native.path import resolve
 from ..errors import DiscoveryError, DriverNotFoundError, MalformedFileError, NvcError
 from ..model import Identity
-from .tables import NVML_SONAME
+from .tables import ARCHITECTURES, NVML_SONAME, OTHER_MACHINE
 
 # hashlib brings in OpenSSL: 4 ms at container start. The interpreter's own module takes 0.3 ms;
 # an interpreter built without it still has hashlib.
@@ -30,18 +30,27 @@ except ImportError:
 _MISSING = (ENOENT, ENOTDIR, ELOOP, EACCES)
 _READ_LIMIT = 64 << 20  # bytes; real loader caches are far below
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .tables import Architecture
+
 
 class DriverRoot:
     """One discovery's view of a driver root.
 
     Attributes:
         prefix: the root on the host, absolute and free of links; "" for "/".
+        architecture: whose libraries are looked for.
         warnings: one line each, in the order found.
         identities: what was looked at, by path on the host.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, machine: str = "") -> None:
         """Take a directory on the host.
+
+        Args:
+            root: its path.
+            machine: the kernel's name of the machine whose driver it holds; "" for this one.
 
         Raises:
             DriverNotFoundError: there is no such directory.
@@ -52,10 +61,14 @@ class DriverRoot:
             raise DiscoveryError(f"path error: {root!r}: not an absolute path", path=root)
         real = resolve("", root)
         if real is None:
-            raise no_library()
+            error = no_library()
+            error.code = "empty-root"
+            error.hint = f"{root}: no such directory; name the root of the driver's files"
+            raise error
         if not os.path.isdir(real):
             raise os_error("open", root, NotADirectoryError(ENOTDIR, ""))
         self.prefix = "" if real == "/" else real
+        self.architecture = architecture(machine)
         self.warnings: list[str] = []
         self.identities: dict[str, Identity] = {}
 
@@ -136,6 +149,11 @@ class DriverRoot:
         self.warnings.append(text)
 
 
+def architecture(machine: str = "") -> Architecture:
+    """Return how libraries are marked on a machine, by the kernel's name of it; "" for this one."""
+    return ARCHITECTURES.get(machine or os.uname().machine, OTHER_MACHINE)
+
+
 def read_file(path: str) -> bytes:
     """Read a regular file of the host without waiting for anything.
 
@@ -174,6 +192,7 @@ def no_library() -> DriverNotFoundError:
         f"load library failed: {NVML_SONAME}: "
         "cannot open shared object file: no such file or directory",
         path=NVML_SONAME,
+        code="userland-missing",
     )
 
 

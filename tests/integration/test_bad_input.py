@@ -42,12 +42,21 @@ def own_sim(tmp_path: Path, dgx_a100: Path) -> Path:
 def refused(
     sandbox: NamespaceContainer, container_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> Callable[..., str]:
-    """Give a function that runs `configure`, expects it to refuse, and returns its one line.
+    """Give a function that runs `configure`, expects it to refuse, and returns its message.
+
+    It is one line; a second one, with a hint, only comes where the driver is not usable.
 
     Neither the container's files and mounts nor the host's mounts may have changed by it.
     """
 
-    def run(sim: Path, *, device: str = "0", pid: int = sandbox.pid, rootfs: str = "") -> str:
+    def run(
+        sim: Path,
+        *,
+        device: str = "0",
+        pid: int = sandbox.pid,
+        rootfs: str = "",
+        hint: bool = False,
+    ) -> str:
         before = tree(sandbox.rootfs), mounts(sandbox.pid), mounts()
         done = container_cli(
             f"--root={sim}",
@@ -60,9 +69,11 @@ def refused(
             rootfs or str(sandbox.rootfs),
         )
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.count("\n") == 1
+        line, *hints = done.stderr.splitlines()
+        assert all(text.startswith("nvidia-container-cli: hint: ") for text in hints)
+        assert len(hints) == hint
         assert (tree(sandbox.rootfs), mounts(sandbox.pid), mounts()) == before
-        prefix, _, message = done.stderr.rstrip("\n").partition(": ")
+        prefix, _, message = line.partition(": ")
         assert prefix == "nvidia-container-cli"
         return message
 
@@ -150,7 +161,7 @@ def test_no_driver_under_the_root(
     root = tmp_path / "bare"
     if exists:
         (root / "etc").mkdir(parents=True)
-    message = refused(root)
+    message = refused(root, hint=True)
     assert message == (
         "initialization error: load library failed: libnvidia-ml.so.1: "
         "cannot open shared object file: no such file or directory"
@@ -162,7 +173,7 @@ def test_no_driver_under_the_root(
 )
 def test_corrupt_loader_cache(refused: Callable[..., str], own_sim: Path, content: bytes) -> None:
     (own_sim / "etc/ld.so.cache").write_bytes(content)
-    assert refused(own_sim) == (
+    assert refused(own_sim, hint=True) == (
         f"detection error: unsupported file format: {own_sim}/etc/ld.so.cache"
     )
 
@@ -171,7 +182,7 @@ def test_loader_cache_that_cannot_be_read(refused: Callable[..., str], own_sim: 
     cache = own_sim / "etc/ld.so.cache"
     cache.unlink()
     cache.mkdir()
-    assert refused(own_sim).startswith("detection error: ")
+    assert refused(own_sim, hint=True).startswith("detection error: ")
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +240,8 @@ def test_nvml_that_crashes(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "nvidia-container-cli: initialization error: driver rpc error: failed to process request\n"
+        "nvidia-container-cli: hint: NVML crashed: see dmesg, "
+        "and install the driver's libraries anew\n"
     )
 
 
@@ -242,6 +255,8 @@ def test_nvml_that_hangs(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "nvidia-container-cli: initialization error: driver rpc error: timed out\n"
+        "nvidia-container-cli: hint: NVML did not answer before the deadline: a GPU hangs "
+        "(see dmesg for Xid), or takes long to start (run nvidia-persistenced)\n"
     )
     assert children() == set()
 

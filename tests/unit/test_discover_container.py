@@ -16,11 +16,13 @@ from libnvc.model import Layout, Target
 if TYPE_CHECKING:
     from pathlib import Path
 
-MULTIARCH = {
+MACHINES = {
     "x86_64": Layout(libs_dir="/usr/lib/x86_64-linux-gnu", libs32_dir="/usr/lib/i386-linux-gnu"),
     "aarch64": Layout(libs_dir="/usr/lib/aarch64-linux-gnu", libs32_dir="/var/empty"),
     "ppc64le": Layout(libs_dir="/usr/lib/powerpc64le-linux-gnu", libs32_dir="/var/empty"),
-}[platform.machine()]
+    "riscv64": Layout(),
+}
+MULTIARCH = MACHINES[platform.machine()]
 
 
 def make(root: Path, *directories: str, **links: str) -> str:
@@ -36,6 +38,18 @@ def test_debian(tmp_path: Path) -> None:
     make(tmp_path, "etc", "usr/lib64")
     (tmp_path / "etc/debian_version").write_text("12.0\n")
     assert inspect_rootfs(str(tmp_path)) == MULTIARCH
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_debian_on_other_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    this = os.uname()
+    other = os.uname_result((this.sysname, this.nodename, this.release, this.version, machine))
+    monkeypatch.setattr(os, "uname", lambda: other)
+    make(tmp_path, "etc")
+    (tmp_path / "etc/debian_version").touch()
+    assert inspect_rootfs(str(tmp_path)) == MACHINES[machine]
 
 
 def test_debian_behind_a_link_inside_the_image(tmp_path: Path) -> None:

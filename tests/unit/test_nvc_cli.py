@@ -103,7 +103,8 @@ def test_plan_changes_nothing_and_needs_no_container(
         (
             ["plan", "--root=/no/such/root"],
             3,
-            r"nvc: no usable NVIDIA driver below /no/such/root: .* \(--root names another place\)",
+            r"nvc: no usable NVIDIA driver below /no/such/root: .* \(--root names another place\)\n"
+            "nvc: hint: /no/such/root: no such directory; .*",
         ),
         (["plan", "--rootfs=/no/such/rootfs"], 1, "nvc: open failed: /no/such/rootfs: no such .*"),
         (["detach", "--pid=4194305"], 1, "nvc: process 4194305: no such process: name .*"),

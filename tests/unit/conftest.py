@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver roots made by hand: a few libraries, a loader cache, a kernel module's version file."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libnvc.sim.elfwriter import write_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VERSION = "535.261.03"
+ELF32 = {3, 40}  # e_machine of i386 and ARM
+
+
+@pytest.fixture
+def tree(tmp_path: Path, dgx_a100: Path) -> Path:
+    """Return an own copy of a simulated DGX A100."""
+    subprocess.run(["cp", "-a", dgx_a100, tmp_path / "driver"], check=True)
+    return tmp_path / "driver"
+
+
+@pytest.fixture(scope="session")
+def write_cache() -> Callable[..., None]:
+    """Write a loader cache of SONAME, path and flags, in this order."""
+
+    def write(root: Path, *entries: tuple[str, str, int]) -> None:
+        table, strings = b"", b""
+        start = 48 + 24 * len(entries)
+        for soname, path, flags in entries:
+            key = start + len(strings)
+            strings += soname.encode() + b"\0"
+            value = start + len(strings)
+            strings += path.encode() + b"\0"
+            table += struct.pack("=iIIIQ", flags, key, value, 0, 0)
+        head = b"glibc-ld.so.cache1.1" + struct.pack("=II5I", len(entries), len(strings), *[0] * 5)
+        (root / "etc").mkdir(parents=True, exist_ok=True)
+        (root / "etc/ld.so.cache").write_bytes(head + table + strings)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def plant() -> Callable[..., str]:
+    """Put libraries of a driver into a directory, with links by SONAME; return the first's path.
+
+    An existing directory is added to.
+    """
+
+    def put(
+        root: Path, directory: str, *names: str, version: str = VERSION, machine: int = 62
+    ) -> str:
+        place = root / directory.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            content = shared_object(machine, f"{name}.1")
+            (place / f"{name}.{version}").write_bytes(content)
+            link = place / f"{name}.1"
+            if not link.is_symlink():
+                link.symlink_to(f"{name}.{version}")
+        return f"{directory}/{names[0]}.{version}"
+
+    return put
+
+
+@pytest.fixture
+def show_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a root show a loaded kernel module; the machine is an x86-64 then, as `plant` has it."""
+    this = os.uname()
+    x86_64 = os.uname_result((this.sysname, this.nodename, this.release, this.version, "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: x86_64)
+
+    def show(root: Path, version: str = VERSION) -> None:
+        directory = root / "proc/driver/nvidia"
+        directory.mkdir(parents=True, exist_ok=True)
+        line = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Tue Jun 24\n"
+        (directory / "version").write_text(line)
+
+    return show
+
+
+def shared_object(machine: int, soname: str) -> bytes:
+    """Return a little-endian shared object of the class that the machine has."""
+    if machine not in ELF32:
+        return write_library(machine=machine, soname=soname)
+    strings = (b"\0" + soname.encode() + b"\0").ljust(64, b"\0")
+    start, end = 52 + 2 * 32, 52 + 2 * 32 + len(strings) + 4 * 8
+    dynamic = struct.pack("<8I", 14, 1, 5, start, 10, len(strings), 0, 0)
+    place = start + len(strings)
+    segments = struct.pack("<8I", 1, 0, 0, 0, end, end, 4, 4096)
+    segments += struct.pack("<8I", 2, place, place, place, len(dynamic), len(dynamic), 4, 4)
+    magic = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<16sHHIIIIIHHHHHH", magic, 3, machine, 1, 0, 52, 0, 0, 52, 32, 2, 0, 0, 0)
+    return header + segments + strings + dynamic
