@@ -220,6 +220,11 @@ static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc
 	return 0;
 }
 
+static bool is_forbidden(const struct nvc_error *err)
+{
+	return err->sys_errno == EPERM || err->sys_errno == EACCES;
+}
+
 static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
 {
 	uint32_t missing;
@@ -234,9 +239,24 @@ static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 	record->major = rule->major;
 	record->minor = rule->minor;
 	record->access = missing;
-	if (nvc_devlist_allow(ops->cgroup, rule, err) < 0)
+	if (nvc_devlist_allow(ops->cgroup, rule, err) < 0) {
+		if (is_forbidden(err)) /* then nothing happened that anybody could take back */
+			nvc_journal_mark(record, NVC_RECORD_UNDONE);
 		return -1;
+	}
 	nvc_journal_mark(record, NVC_RECORD_DONE);
+	return 0;
+}
+
+/* Version 1 has no ranges. */
+static int allow_each_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule,
+                         struct nvc_error *err)
+{
+	for (uint32_t i = 0; i < rule->count; i++) {
+		struct nvc_device_rule one = {rule->major, rule->minor + i, 1, rule->access};
+		if (allow_v1(ops, &one, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 
@@ -271,13 +291,14 @@ static int do_device_access(struct nvc_ops *ops, struct nvc_task *task, struct n
 	struct nvc_device_rule rule = {op->major, op->minor, op->count,
 	                               op->flags & (NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD)};
 
-	/* Version 1 has no ranges. */
-	for (uint32_t i = 0; ops->cgroup->v1_fd >= 0 && i < op->count; i++) {
-		struct nvc_device_rule one = {op->major, op->minor + i, 1, rule.access};
-		if (allow_v1(ops, &one, err) < 0)
-			return -1;
-	}
-	return ops->cgroup->v2_fd >= 0 ? allow_v2(ops, &rule, err) : 0;
+	if ((ops->cgroup->v1_fd < 0 || allow_each_v1(ops, &rule, err) == 0) &&
+	    (ops->cgroup->v2_fd < 0 || allow_v2(ops, &rule, err) == 0))
+		return 0;
+	if (is_forbidden(err))
+		nvc_copy(err->msg, sizeof err->msg,
+		         "device rules cannot be changed from here: let the engine list the "
+		         "devices and use --no-cgroups");
+	return -1;
 }
 
 /* Give an existing link another text, in one rename. */

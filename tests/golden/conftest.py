@@ -219,7 +219,7 @@ def make_cuda(rootfs: Path) -> None:
     for name, number in COMPAT:
         file = directory / f"{name}.so.550.54.15"
         soname = f"{name}.so.{number}"
-        file.write_bytes(write_library(machine=this_machine().elf, soname=soname))
+        file.write_bytes(write_library(bits=64, machine=this_machine().elf, soname=soname))
         file.chmod(0o755)
         (directory / soname).symlink_to(file.name)
 

@@ -257,8 +257,9 @@ def as_owner(function: Callable[[], object]) -> object:
             result = function()
         except BaseException as error:
             result = f"{type(error).__name__}: {error}"
-        os.write(write_fd, json.dumps(result).encode())
-        os._exit(0)
+        finally:
+            os.write(write_fd, json.dumps(result, default=repr).encode())
+            os._exit(0)
     os.close(write_fd)
     with os.fdopen(read_fd) as answer:
         text = answer.read()
@@ -331,6 +332,36 @@ def test_the_owner_cannot_change_what_runs(owned: NamespaceContainer, sim: Path)
         "ContainerError: a container that has already changed its root: needs CAP_SYS_ADMIN of "
         "the host, not only of the container"
     )
+
+
+@pytest.fixture
+def denying(owned: NamespaceContainer) -> Iterator[Path]:
+    """Put the container into a devices cgroup that allows next to nothing; return its path."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    place = next(line for line in lines if "devices" in line.split(":")[1].split(","))
+    parent = Path(f"/sys/fs/cgroup/devices{place.split(':')[2].rstrip('/')}")
+    group = parent / f"libnvc-standalone-{os.getpid()}"
+    group.mkdir()
+    (group / "devices.deny").write_text("a")
+    (group / "devices.allow").write_text("c 1:3 rwm")
+    (group / "cgroup.procs").write_text(str(owned.pid))
+    yield group
+    (parent / "cgroup.procs").write_text(str(owned.pid))
+    group.rmdir()
+
+
+def test_the_owner_cannot_change_device_rules(owned: NamespaceContainer, denying: Path) -> None:
+    table = mounts(owned.pid)
+    operations = (
+        nvc.BindMount(origin="x", path="/usr/bin/new", source="/usr/bin/env"),
+        nvc.DeviceAccess(origin="x", path="", major=195, minor=0),
+    )
+    target = nvc.Target(pid=owned.pid, rootfs=str(owned.rootfs))
+    assert as_owner(lambda: nvc.apply(nvc.Plan(operations=operations), target)) == (
+        "ContainerError: device rules cannot be changed from here: let the engine list the "
+        f"devices and use --no-cgroups: {denying}/devices.allow: permission denied"
+    )
+    assert mounts(owned.pid) == table
 
 
 def test_another_user_is_refused(owned: NamespaceContainer, tmp_path: Path, sim: Path) -> None:

@@ -99,7 +99,7 @@ def gpu_lists(draw: st.DrawFn, *, devices: bool) -> tuple[Gpu, ...]:
 @st.composite
 def inventories(draw: st.DrawFn) -> Inventory:
     def some(names: dict[str, tuple[str, ...]]) -> list[str]:
-        every = [name for group in names.values() for name in group]
+        every = dict.fromkeys(name for group in names.values() for name in group)
         return [name for name in every if draw(st.booleans())]
 
     uvm = draw(st.integers(200, 510))

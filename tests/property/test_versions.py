@@ -51,11 +51,12 @@ def fill(root: Path, module: str, files: list[File], listed: list[File]) -> None
         path = root / directory[1:] / f"{name}.{library_version}"
         path.parent.mkdir(parents=True, exist_ok=True)
         note = abi_note(TLS_ABI) if name == TLS else b""
-        path.write_bytes(write_library(machine=ELF_MACHINE, soname=f"{name}.1", note=note))
+        path.write_bytes(write_library(bits=64, machine=ELF_MACHINE, soname=f"{name}.1", note=note))
     cache = root / "etc/ld.so.cache"
     cache.parent.mkdir()
-    entries = [(f"{name}.1", f"{place}/{name}.{number}") for name, number, place in listed]
-    cache.write_bytes(write_cache(entries, MACHINE.cache_flags | 3))
+    flags = MACHINE.cache_flags | 3
+    entries = [(f"{name}.1", f"{place}/{name}.{number}", flags) for name, number, place in listed]
+    cache.write_bytes(write_cache(entries))
 
 
 files = st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS), st.sampled_from(DIRECTORIES))

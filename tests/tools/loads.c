@@ -21,7 +21,8 @@ static void count_gpus(void *nvml)
 int main(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
-		printf("%s: %s\n", argv[i], dlopen(argv[i], RTLD_NOW | RTLD_LOCAL) ? "ok" : dlerror());
+		printf("%s: %s\n", argv[i],
+		       dlopen(argv[i], RTLD_NOW | RTLD_LOCAL) ? "ok" : dlerror());
 	void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW);
 	if (nvml)
 		count_gpus(nvml);
