@@ -132,7 +132,7 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
         settings,
         log,
         skip=wish.skipped(),
-        mig_minors=wish.mig_config or wish.mig_monitor,
+        mig_control=wish.mig_config or wish.mig_monitor,
         **probe_options(settings, wish.devices, wish.requirements),
     )
     log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")

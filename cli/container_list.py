@@ -76,7 +76,7 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
             settings,
             log,
             skip=asked.skipped,
-            mig_minors=asked.mig_config or asked.mig_monitor,
+            mig_control=asked.mig_config or asked.mig_monitor,
             **probe_options(settings, asked.devices or ()),
         )
         put("".join(f"{path}\n" for path in paths(found, asked)))
