@@ -69,7 +69,9 @@ demo: $(VENV)/.built
 	@$(BIN)/nvc demo
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml
-	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc crun=crun debootstrap=debootstrap
+	@[ "$$(id -u)" != 0 ] || sh .ci/need runc=runc crun=crun debootstrap=debootstrap \
+	  lxc-execute=lxc newuidmap=uidmap \
+	  containerd=containerd ctr=containerd ch-run=charliecloud-runtime ch-fromhost=charliecloud
 	@echo "install: test dependencies"
 	@$(PIP) install --group test
 	@touch $@

@@ -40,7 +40,13 @@ PARSER = Parser(
     "or nothing.",
     arguments="ROOTFS",
     options=(
-        Option(name="pid", short="p", arg="PID", doc="A process of the container"),
+        Option(
+            name="pid",
+            short="p",
+            arg="PID",
+            doc="A process of the container; without it, this is called inside the container's "
+            "namespaces",
+        ),
         Option(
             name="device",
             short="d",
@@ -90,7 +96,7 @@ class Wish(Record):
     """A command line of `configure`, read and checked.
 
     Attributes:
-        pid: a process of the container.
+        pid: a process of the container, or 0 if it is called inside the container.
         rootfs: its root, absolute.
         flags: options without an argument, in the order given.
         devices: selectors, as typed.
@@ -135,10 +141,11 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
         mig_control=wish.mig_config or wish.mig_monitor,
         **probe_options(settings, wish.devices, wish.requirements),
     )
-    log.info(f"configuring container with '{' '.join((*wish.flags, 'supervised'))}'")
+    mode = "supervised" if wish.pid else "standalone"
+    log.info(f"configuring container with '{' '.join((*wish.flags, mode))}'")
     target = libnvc.Target(pid=wish.pid, rootfs=wish.rootfs)
     layout = libnvc.inspect_container(target)
-    log.info(f"setting pid to {target.pid}")
+    log.info(f"setting pid to {target.pid or os.getppid()}")
     log.info(f"setting rootfs to {target.rootfs}")
     log.info(f"setting bins directory to {layout.bins_dir}")
     log.info(f"setting libs directory to {layout.libs_dir}")
@@ -192,12 +199,8 @@ def read_wish(argv: Sequence[str]) -> Wish:
         else:
             values["rootfs"] = _checked_rootfs(value)
     rootfs = values.get("rootfs") or _checked_rootfs("")
-    pid = int(values.get("pid", 0))
-    if pid <= 0:
-        text = "no container process: give one with --pid=PID (standalone mode is not supported)"
-        raise CommandError("input", text)
     return Wish(
-        pid=pid,
+        pid=max(int(values.get("pid", 0)), 0),
         rootfs=rootfs,
         flags=tuple(flags),
         devices=tuple(devices),

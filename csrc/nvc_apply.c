@@ -108,6 +108,9 @@ static int open_container(struct nvc_job *job, int pid, struct nvc_error *err)
 {
 	if (nvc_ns_open(pid, &job->container, err) < 0)
 		return -1;
+	/* Who may mount in the container only takes the sources there, by their names. */
+	if (job->container.user_fd >= 0)
+		job->kernel.open_tree = false;
 	return nvc_groups_open(&job->groups, err);
 }
 
@@ -136,31 +139,24 @@ static int make_journal(struct nvc_job *job, const struct nvc_target *target, st
 	return 0;
 }
 
-static bool is_host_root(const struct nvc_job *job)
-{
-	struct stat st;
-
-	return fstat(job->container.root_fd, &st) == 0 && st.st_dev == job->host_root.st_dev &&
-	       st.st_ino == job->host_root.st_ino;
-}
-
 static int prepare_apply(struct nvc_job *job, const struct nvc_target *target,
                          struct nvc_error *err)
 {
 	bool cache = nvc_plan_has(&job->plan, NVC_OP_LOADER_CACHE);
+	bool cgroup = nvc_plan_has(&job->plan, NVC_OP_DEVICE_ACCESS);
 
 	if (strlen(target->rootfs) >= PATH_MAX ||
 	    (target->rootfs[0] != '\0' && target->rootfs[0] != '/'))
 		return nvc_fail(err, NVC_EINVAL, "check", target->rootfs,
 		                "the rootfs is not an absolute path");
+	/* We need not be in the container's cgroup: ours may be that of a session of the host. */
+	if (cgroup && target->pid == 0)
+		return nvc_fail(err, NVC_ECGROUP, "check", NULL,
+		                "without a process of the container its cgroup is not known: use "
+		                "--no-cgroups, or name a process by --pid");
 	if (open_container(job, target->pid, err) < 0 ||
-	    open_tools(job, nvc_plan_has(&job->plan, NVC_OP_DEVICE_ACCESS),
-	               cache ? target->ldconfig : NULL, err) < 0)
+	    open_tools(job, cgroup, cache ? target->ldconfig : NULL, err) < 0)
 		return -1;
-	if (target->rootfs[0] == '\0' && is_host_root(job))
-		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
-		                "the process's root is the host's: it is no container, or one that "
-		                "has not changed its root yet and whose rootfs must be named");
 	job->loose = calloc(job->plan.count + 1, sizeof *job->loose);
 	if (job->loose == NULL)
 		return nvc_fail_errno(err, NVC_EINTERNAL, "allocate", "mounts");

@@ -10,8 +10,9 @@
  * disk is left for nvc_detach.
  *
  * Privileges: CAP_SYS_ADMIN, CAP_SYS_CHROOT and ptrace access to the process, CAP_DAC_OVERRIDE for
- * what the container owns; CAP_MKNOD for device nodes that the host lacks. Fork class: parent only.
- */
+ * what the container owns; CAP_MKNOD for device nodes that the host lacks. Those of the container's
+ * user namespace do, for its owner, as long as the container still shows the host's tree. Fork
+ * class: parent only. */
 #pragma once
 
 #include <stddef.h>
@@ -28,7 +29,7 @@ struct nvc_journal_file_at {
 };
 
 struct nvc_target {
-	int pid;              /* a process of the container */
+	int pid;              /* a process of the container; 0: it is where the caller is */
 	const char *rootfs;   /* absolute, in its mount namespace; "" for its own root */
 	const char *ldconfig; /* on the host; "" for the host's default */
 	int timeout_ms;

@@ -121,8 +121,23 @@ static int check_way(const struct nvc_job *job, const struct nvc_mounter *mounte
 	    (job->journal.file->rootfs[0] != '\0' && stat("/", &st) == 0 &&
 	     st.st_dev == job->host_root.st_dev && st.st_ino == job->host_root.st_ino))
 		return 0;
+	if (job->container.user_fd >= 0)
+		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
+		                "a container that has already changed its root: needs "
+		                "CAP_SYS_ADMIN of the host, not only of the container");
 	return nvc_fail(err, NVC_EKERNEL, job->kernel.open_tree ? "move_mount" : "open_tree", NULL,
 	                "a container that has already changed its root needs kernel 5.2 or newer");
+}
+
+/* Whatever named it, the root of the host is no container's. */
+static int check_root(const struct nvc_job *job, const struct nvc_root *root, const struct stat *st,
+                      struct nvc_error *err)
+{
+	if (st->st_dev == job->host_root.st_dev && st->st_ino == job->host_root.st_ino)
+		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
+		                "the process's root is the host's: it is no container, or one that "
+		                "has not changed its root yet and whose rootfs must be named");
+	return job->container.is_own ? nvc_ns_refuse_host(root->fd, root->fds_fd, err) : 0;
 }
 
 static int apply_all(struct nvc_job *job, struct nvc_ops *ops, struct nvc_error *err)
@@ -140,6 +155,8 @@ static int apply_all(struct nvc_job *job, struct nvc_ops *ops, struct nvc_error 
 		return -1;
 	if (fstat(ops->root.fd, &st) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", ops->root.name);
+	if (check_root(job, &ops->root, &st, err) < 0)
+		return -1;
 	file->root_dev = st.st_dev;
 	file->root_ino = st.st_ino;
 	return nvc_ops_run(ops, err);

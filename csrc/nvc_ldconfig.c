@@ -76,7 +76,7 @@ int nvc_ldconfig_load(const char *path, struct nvc_error *err)
 		}
 		left -= sent;
 	}
-	if (fchmod(copy_fd, 0500) < 0 || fcntl(copy_fd, F_ADD_SEALS, seals) < 0)
+	if (fchmod(copy_fd, 0555) < 0 || fcntl(copy_fd, F_ADD_SEALS, seals) < 0)
 		return nvc_fail_errno(err, NVC_ELDCACHE, "seal", name);
 	return nvc_steal_fd(&copy_fd);
 }
@@ -111,10 +111,14 @@ static int change_root(struct nvc_error *err)
 		return fail(err, "mount attributes", "root");
 	if (fchdir(tree_fd) < 0)
 		return fail(err, "chdir", "root");
-	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return fail(err, "pivot_root", "root");
-	if (umount2(".", MNT_DETACH) < 0)
+	/* EINVAL: the old root is the kernel's first one, an initramfs, which nothing can replace.
+	 * It stays as above. */
+	if (syscall(SYS_pivot_root, ".", ".") < 0) {
+		if (errno != EINVAL)
+			return fail(err, "pivot_root", "root");
+	} else if (umount2(".", MNT_DETACH) < 0) {
 		return fail(err, "unmount", "old root");
+	}
 	if (chroot(".") < 0 || chdir("/") < 0)
 		return fail(err, "chroot", "root");
 	return 0;

@@ -121,6 +121,20 @@ int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *pla
 	return 0;
 }
 
+int nvc_mount_again(const struct nvc_loose_mount *mount, struct nvc_loose_mount *out,
+                    struct nvc_error *err)
+{
+	*out = *mount;
+	if (mount->fd < 0)
+		return 0;
+	out->fd = nvc_open_tree(mount->fd, "",
+	                        NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	if (out->fd >= 0 && nvc_mount_identify(out->fd, "", &out->id) == 0)
+		return 0;
+	nvc_close_fd(&out->fd);
+	return nvc_fail_errno(err, NVC_EMOUNT, "mount clone", mount->source);
+}
+
 static bool configure(int fs_fd, const struct nvc_loose_mount *mount)
 {
 	char text[16], *end = text + sizeof text;

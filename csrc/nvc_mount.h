@@ -55,6 +55,11 @@ int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mou
 int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
                    const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err);
 
+/* Take what a loose mount is once more, also after that was attached where we are now. The fd is
+ * the caller's. */
+int nvc_mount_again(const struct nvc_loose_mount *mount, struct nvc_loose_mount *out,
+                    struct nvc_error *err);
+
 /* Make an empty tmpfs: nodev, nosuid, noexec. */
 int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t uid, gid_t gid,
                          struct nvc_loose_mount *out, struct nvc_error *err);

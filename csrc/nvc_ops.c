@@ -123,7 +123,10 @@ static int do_tmpfs(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error
 		if (make_inside(ops, task, path, err) < 0 ||
 		    find_directory(ops, path, &place, err) < 0)
 			return -1;
-		return mount_tmpfs(ops, task, &place, err);
+		if (place.fd >= 0)
+			return mount_tmpfs(ops, task, &place, err);
+		errno = ENOTDIR; /* the image has something else there */
+		return nvc_step_fail(ops, "mount operation", path, err);
 	}
 	if (find_directory(ops, fallback, &place, err) < 0)
 		return -1;
@@ -299,6 +302,44 @@ static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *
 	return 0;
 }
 
+/* Which operation mounts what a link beside it would lead to; -1: none. */
+static int find_linked(const struct nvc_ops *ops, const struct nvc_task *link)
+{
+	const char *path = nvc_task_text(ops, link->op->path);
+	const char *target = nvc_task_text(ops, link->op->arg);
+	size_t len = (size_t)(strrchr(path, '/') + 1 - path);
+
+	for (int i = 0; i < link->index; i++) {
+		const struct nvc_op *op = &ops->plan->ops[i];
+		const char *other = nvc_task_text(ops, op->path);
+		if (op->kind == NVC_OP_BIND_MOUNT && strncmp(other, path, len) == 0 &&
+		    strcmp(other + len, target) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* Where a link belongs the image has something that no link can be put in place of without taking
+ * it away: mount what the link would lead to over it. */
+static int cover(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_error *err)
+{
+	struct nvc_loose_mount again;
+	struct nvc_mount_id id;
+	int linked = find_linked(ops, task);
+
+	if (linked < 0) {
+		warn(ops, task->path, ": the image has a file of its own there: kept");
+		return 0;
+	}
+	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, ops->loose[linked].mode, err);
+	if (target_fd < 0 || nvc_mount_again(&ops->loose[linked], &again, err) < 0)
+		return -1;
+	nvc_autofd int again_fd = again.fd;
+	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, ops->root.name,
+	                             task->path};
+	return nvc_step_attach(ops, &again, &at, &id, err);
+}
+
 static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	const char *target = nvc_task_text(ops, task->op->arg);
@@ -314,11 +355,8 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 			return 0;
 		return relink(ops, task, target, old, err);
 	}
-	if (errno == EINVAL) { /* there, and not a link */
-		if ((task->op->flags & NVC_OP_REPLACE) != 0)
-			warn(ops, task->path, ": the image has a file of its own there: kept");
-		return 0;
-	}
+	if (errno == EINVAL) /* there, and not a link */
+		return (task->op->flags & NVC_OP_REPLACE) != 0 ? cover(ops, task, err) : 0;
 	if (errno != ENOENT)
 		return nvc_step_fail(ops, "stat", task->path, err);
 	struct nvc_record *record =
@@ -329,6 +367,21 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
+}
+
+static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
+{
+	struct nvc_place etc;
+
+	if (find_directory(ops, "/etc", &etc, err) < 0)
+		return -1;
+	if (etc.fd < 0) {
+		warn(ops, "/etc", ": not in the container: it gets no loader cache");
+		return 0;
+	}
+	nvc_close_fd(&etc.fd);
+	return nvc_cache_update(&ops->root, ops->journal, ops->plan, task->op, task->index,
+	                        ops->program, err);
 }
 
 /* --- the whole plan
@@ -368,8 +421,7 @@ static int do_operation(struct nvc_ops *ops, struct nvc_task *task, struct nvc_e
 	case NVC_OP_SYMLINK:
 		return do_symlink(ops, task, err);
 	case NVC_OP_LOADER_CACHE:
-		return nvc_cache_update(&ops->root, ops->journal, ops->plan, task->op, task->index,
-		                        ops->program, err);
+		return do_loader_cache(ops, task, err);
 	default:
 		return nvc_fail(err, NVC_EINTERNAL, "apply", NULL, "unknown operation");
 	}

@@ -257,9 +257,12 @@ class Target(Record):
     """The container a plan is applied to.
 
     Attributes:
-        pid: a process of the container, in the caller's pid namespace.
+        pid: a process of the container, in the caller's pid namespace. 0: the caller is in the
+            container's user and mount namespaces itself, as a hook that the engine runs in there
+            ("standalone"); then there are no device rules, since the container's cgroup is not
+            known, and only the caller can detach.
         rootfs: the container's root, as an absolute path in that process's mount namespace; ""
-            for the process's own root (a container that has already pivoted).
+            for the process's own root (a container that has already pivoted), not with pid 0.
     """
 
     pid: int

@@ -104,7 +104,11 @@ class DeviceAccess(Operation):
 
 
 class Symlink(Operation):
-    """Make a symbolic link; what is already there stays, unless it is a link and `overwrite`."""
+    """Make a symbolic link; what is already there stays, unless `overwrite`.
+
+    Then a link gets the new text, and anything else is covered by what the same plan mounts where
+    the link would lead to: a file of the same directory. Where it mounts nothing, it stays.
+    """
 
     target: str
     overwrite: bool = False

@@ -21,12 +21,14 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
     """Put a plan into a container: all of it, or nothing.
 
     The caller's process is not changed, and may have other threads. Needs CAP_SYS_ADMIN,
-    CAP_SYS_CHROOT and ptrace access to the container's process (root has them); `detach` from
-    another process needs a writable /run.
+    CAP_SYS_CHROOT and ptrace access to the container's process (root has them). Who owns the
+    container's user namespace has them in there: that is enough while the container still shows
+    the host's files, without device rules. `detach` from another process needs a writable /run.
 
     Args:
         plan: what `make_plan` returned.
-        target: the container; its `rootfs` is "" once it has pivoted.
+        target: the container; its `rootfs` is "" once it has pivoted, its `pid` 0 where the caller
+            is in its namespaces already.
         ldconfig: the host's ldconfig, "" for /sbin/ldconfig.
         timeout: seconds, for everything.
 

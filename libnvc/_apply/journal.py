@@ -29,7 +29,9 @@ class Journals:
     def __init__(self, pid: int, timeout: float) -> None:
         """Lock the journals of the container that a process is in.
 
-        Whoever may not write to /run has none: journals are memory files then.
+        Whoever may not write to /run has none: journals are memory files then. So are those of a
+        caller that is in the container itself (pid 0), whose process says nothing of how long
+        the container lives.
 
         Raises:
             ContainerError: no such process; others hold the lock all the time.
@@ -37,7 +39,7 @@ class Journals:
         """
         started = start_time(pid)
         self._prefix = f"{pid}.{started}."
-        self._directory = _open_directory()
+        self._directory = _open_directory() if pid else -1
         self._lock_name = f"lock.{pid}.{started}"
         self._lock = -1
         if self._directory < 0:

@@ -26,7 +26,7 @@ def inspect_container(target: Target) -> Layout:
     Raises:
         ContainerError: no such process, no such root directory, or no permission to look.
     """
-    process = f"/proc/{target.pid}"
+    process = f"/proc/{target.pid or 'self'}"
     try:
         os.stat(process)
     except OSError as error:

@@ -1,24 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests, the demo and the example need around libnvc: a rootfs, a real OCI runtime.
+"""What the tests, the demo and the example need around libnvc: a rootfs, real engines.
 
 Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 """
 
+from .containerd import Containerd
+from .host import on_host, with_cgroups
+from .image import write_image
+from .lxc import NVIDIA_HOOK, LxcContainer
 from .namespaces import NamespaceContainer
 from .oci import ContainerFailedError, OciContainer, configure_hook
-from .rootfs import PROGRAMS, copy_program, make_rootfs, multiarch
+from .rootfs import (
+    PROGRAMS,
+    copy_program,
+    make_busybox_like,
+    make_rhel_like,
+    make_rootfs,
+    multiarch,
+)
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
+    "NVIDIA_HOOK",
     "PROGRAMS",
     "ContainerFailedError",
+    "Containerd",
+    "LxcContainer",
     "Mount",
     "NamespaceContainer",
     "OciContainer",
     "configure_hook",
     "copy_program",
+    "make_busybox_like",
+    "make_rhel_like",
     "make_rootfs",
     "mounts",
     "multiarch",
+    "on_host",
     "tree",
+    "with_cgroups",
+    "write_image",
 ]

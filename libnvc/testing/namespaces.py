@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A container without a runtime: namespaces made by `unshare`, entered by `nsenter`.
 
-Needs CAP_SYS_ADMIN where it runs: root, or "root" of a user namespace. It keeps its process in
+Needs CAP_SYS_ADMIN where it runs: root, or "root" of a user namespace; a container with a user
+namespace of its own needs root. It keeps its process in
 the root by chroot alone, so it is for programs that one trusts: tests and the demo.
 """
 
@@ -45,11 +46,16 @@ class NamespaceContainer:
     Attributes:
         rootfs: its root file system, on the host.
         pid: its process, in the caller's pid namespace; set by `create`.
+        owner: who made its user namespace and is root there; 0: it has none of its own.
     """
 
-    def __init__(self, rootfs: Path) -> None:
-        """Take an absolute directory that has sh, sleep, and empty /dev and /proc."""
+    def __init__(self, rootfs: Path, owner: int = 0) -> None:
+        """Take an absolute directory that has sh, sleep, and empty /dev and /proc.
+
+        It must be the owner's, and lie where the owner may go.
+        """
         self.rootfs = rootfs
+        self.owner = owner
         self.pid = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -72,8 +78,13 @@ class NamespaceContainer:
             ContainerFailedError: not allowed here; the message is what `unshare` or `mount` said.
         """
         namespaces = ["--mount", "--propagation", "private", "--pid", "--ipc", "--uts"]
+        become: list[str] = []
+        if self.owner:
+            become = ["setpriv", f"--reuid={self.owner}", f"--regid={self.owner}", "--clear-groups"]
+            namespaces += ["--user", "--map-root-user"]
+        unshare = ["unshare", *namespaces, "--fork", "--kill-child"]
         self._process = process = subprocess.Popen(
-            ["unshare", *namespaces, "--fork", "--kill-child", "sh", "-c", _INIT, self.rootfs],
+            [*become, *unshare, "sh", "-c", _INIT, self.rootfs],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -96,6 +107,8 @@ class NamespaceContainer:
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container and return what it printed and its exit status."""
         namespaces = ["--mount", "--pid", "--ipc", "--uts", "--root", "--wd"]
+        if self.owner:
+            namespaces.append("--user")
         enter = ["nsenter", f"--target={self.pid}", *namespaces]
         return subprocess.run(
             [*enter, "env", "-i", *CONTAINER_ENVIRONMENT, *command],

@@ -11,6 +11,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .host import with_cgroups
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
@@ -33,13 +35,6 @@ _CAPABILITIES = [
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 ]
-
-
-# A runtime takes the cgroup hierarchies that it sees mounted: it is shown one kind only.
-_VIEWS = {
-    "v1": "umount /sys/fs/cgroup/unified 2>/dev/null || true",
-    "v2": "mount -t cgroup2 none /sys/fs/cgroup",
-}
 
 
 class ContainerFailedError(RuntimeError):
@@ -81,7 +76,8 @@ class OciContainer:
         self.bundle = directory / "bundle"
         self.rootfs = rootfs
         self._state = directory / "state"
-        self._runtime = [*_view(cgroup), runtime, "--root", str(self._state)]
+        view = with_cgroups(cgroup) if cgroup else []
+        self._runtime = [*view, runtime, "--root", str(self._state)]
         self.bundle.mkdir(parents=True)
         specification = _specification(self.name, rootfs, prestart, readonly)
         (self.bundle / "config.json").write_text(json.dumps(specification))
@@ -166,14 +162,6 @@ class OciContainer:
             ).returncode
         if status != 0:
             raise ContainerFailedError(log.read_text().strip())
-
-
-def _view(cgroup: str) -> list[str]:
-    """Return what puts a command into a mount namespace with one kind of cgroup hierarchy."""
-    if not cgroup:
-        return []
-    unshare = ["unshare", "--mount", "--propagation", "private"]
-    return [*unshare, "sh", "-c", f'{_VIEWS[cgroup]}; exec "$@"', "sh"]
 
 
 def configure_hook(script: Path, command: Sequence[str], rootfs: Path) -> Path:

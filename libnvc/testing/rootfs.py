@@ -81,6 +81,26 @@ def make_rootfs(directory: str | os.PathLike[str], programs: Sequence[str] = PRO
     return root
 
 
+def make_rhel_like(root: Path) -> None:
+    """Change a root file system of `make_rootfs` so that its libraries belong into /usr/lib64."""
+    (root / "etc/debian_version").unlink()
+
+
+def make_busybox_like(root: Path) -> None:
+    """Leave of a root file system of `make_rootfs` what a static busybox comes with.
+
+    Nothing can be run in it: no loader, no `ldconfig`, no loader cache, no program.
+    """
+    for path in root.iterdir():
+        if path.is_symlink():
+            path.unlink()
+        elif path.name not in {"dev", "etc", "proc", "run", "tmp"}:
+            shutil.rmtree(path)
+    shutil.rmtree(root / "etc")
+    (root / "etc").mkdir()
+    (root / "bin").mkdir()
+
+
 def find_program(name: str) -> Path:
     """Find a program of the host, also where an ordinary user's PATH does not look.
 

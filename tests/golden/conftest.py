@@ -249,7 +249,7 @@ def recorded_profile(environment: dict[str, str]) -> libnvc.sim.Profile:
         ]
         assert ",".join(layout) == mig
     count = int(environment.get("NGPU", "8"))
-    return profile.replace(gpus=profile.gpus[:count])
+    return profile.replace(gpus=profile.gpus[:count], imex_channels=3)
 
 
 def make_sim(root: Path, mode: str, environment: dict[str, str]) -> Path:

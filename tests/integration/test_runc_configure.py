@@ -24,18 +24,6 @@ pytestmark = pytest.mark.root
 LAYOUT = libnvc.Layout(libs_dir=f"/usr/lib/{multiarch()}", libs32_dir="/usr/lib/i386-linux-gnu")
 
 
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bootstrap a Debian root file system; copied by those who change it."""
-    root = tmp_path_factory.mktemp("debian") / "minbase"
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", root],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return root
-
-
 @pytest.fixture(params=["small", "debian"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Give each kind of root file system, to be changed at will."""

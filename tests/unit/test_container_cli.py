@@ -66,8 +66,6 @@ def test_version_has_the_references_lines(container_cli: Callable[..., Done]) ->
 
 # --- refusals ------------------------------------------------------------------------------
 
-NO_PROCESS = "no container process: give one with --pid=PID (standalone mode is not supported)"
-
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -83,9 +81,6 @@ NO_PROCESS = "no container process: give one with --pid=PID (standalone mode is 
             ["configure", "--pid=1", "/a\nb"],
             "invalid rootfs directory: newline in the path: /a\\nb",
         ),
-        (["configure", "/a"], NO_PROCESS),
-        (["configure", "--pid=0", "/a"], NO_PROCESS),
-        (["configure", "--pid=-1", "/a"], NO_PROCESS),
         (["configure", "--pid=abc", "/a"], "parse pid failed: invalid argument"),
         (["configure", "--pid=abc", "relative"], "parse pid failed: invalid argument"),
         (["configure", "--pid=", "/a"], "parse pid failed: invalid argument"),
@@ -203,6 +198,11 @@ def test_configure_reads_every_option() -> None:
     assert wish.devices == ("0", "1", "GPU-a")
     assert wish.flags == ("compute", "no-cgroups", "utility", "no-gsp-firmware")
     assert wish.skipped() == {"gsp-firmware"}
+
+
+@pytest.mark.parametrize("words", [[], ["--pid=0"], ["-p-1"], ["--pid=-2147483648"]])
+def test_without_a_process_the_container_is_where_we_are(words: list[str]) -> None:
+    assert container_configure.read_wish(["", *words, "/rootfs"]).pid == 0
 
 
 def test_configure_reads_rights() -> None:

@@ -182,6 +182,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root file system that has what the variants of the operations are about."""
     root = make_rootfs(tmp_path_factory.mktemp("faults") / "rootfs")
     (root / f"usr/lib/{LIBS[9:]}/libold.so.1").symlink_to("libold.so.1.0")
+    (root / f"usr/lib/{LIBS[9:]}/libfile.so.1").write_text("in the place of a link")
     (root / "srv/there").mkdir(parents=True)
     (root / "var/cache").mkdir()
     return root
@@ -238,6 +239,10 @@ def every_variant(sources: Path) -> tuple[nvc.Operation, ...]:
         ),
         nvc.BindMount(origin="file", path="/usr/bin/env", source=f"{sources}/file"),
         nvc.Symlink(origin="link", path=f"{LIBS}/libold.so.1", target="lib.2", overwrite=True),
+        nvc.BindMount(origin="file", path=f"{LIBS}/libfile.so.1.2", source=f"{sources}/file"),
+        nvc.Symlink(
+            origin="cover", path=f"{LIBS}/libfile.so.1", target="libfile.so.1.2", overwrite=True
+        ),
         nvc.DeviceNode(origin="made", path="/dev/new/node", major=240, minor=1, mode=0o640),
         nvc.DeviceAccess(origin="made", path="", major=240, minor=1, access="rw"),
         nvc.DeviceAccess(origin="all", path="", major=240, minor=2, access="rwm"),

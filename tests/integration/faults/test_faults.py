@@ -49,6 +49,10 @@ def objects(stage: Stage, operation: nvc.Operation) -> set[str]:
     if isinstance(operation, nvc.LoaderCache):
         return CAGE | {f"{stage.rootfs}/etc/ld.so.cache"}
     names = places(stage, operation.path)
+    if isinstance(operation, nvc.Symlink):  # may become a mount of what it would lead to
+        target = f"{operation.path.rpartition('/')[0]}/{operation.target}"
+        binds = [op for op in stage.plan.operations if isinstance(op, nvc.BindMount)]
+        names |= {op.source for op in binds if op.path == target}
     if isinstance(operation, nvc.Tmpfs):
         names |= {"tmpfs"} | (places(stage, operation.fallback) if operation.fallback else set())
     if isinstance(operation, nvc.BindMount | nvc.DeviceNode) and operation.source:
