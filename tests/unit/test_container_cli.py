@@ -21,7 +21,6 @@ from libnvc.cli.container_common import CommandError, Settings, number
 from libnvc.cli.container_user import default_user, parse_user
 from libnvc.cli.output import one_line
 
-import libnvc.sim
 from libnvc import errors
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import pytest
 from libnvc.cli import container_cli as module
 from libnvc.cli._debuglog import Log
 
+import libnvc.sim
 from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
@@ -96,9 +97,11 @@ def test_missing_node(capfd: pytest.CaptureFixture[str], tmp_path: Path, t4: Pat
 
 
 @pytest.mark.root
-def test_loading_is_logged(capfd: pytest.CaptureFixture[str], tmp_path: Path, t4: Path) -> None:
-    log = tmp_path / "log"
-    words = ("-k", f"--root={t4}", f"--debug={log}")
+def test_loading_is_logged(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log, root = tmp_path / "log", tmp_path / "root"
+    libnvc.sim.create("t4", root)
+    (root / "proc/devices").write_text("Character devices:\n510 nvidia-uvm\n511 nvidia-caps\n")
+    words = ("-k", f"--root={root}", f"--debug={log}")
     assert call(capfd, *words, "list", "--imex-channel", "4")[0] == 0
     said = messages(log.read_text())
     for line in (

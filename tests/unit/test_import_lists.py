@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import libnvc.sim
 from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ def test_list(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
 
 
 @pytest.mark.root
-def test_list_where_the_driver_is_loaded(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
-    check(loaded(call("-k", f"--root={dgx_a100}", "list")), {"container_list"})
+def test_list_where_the_driver_is_loaded(loaded: Callable[..., set[str]], tmp_path: Path) -> None:
+    libnvc.sim.create("dgx-a100", tmp_path / "root")
+    check(loaded(call("-k", f"--root={tmp_path}/root", "list")), {"container_list"})
 
 
 def test_info(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
