@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libnvc.sim.elfwriter import write_library
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -87,15 +85,18 @@ def show_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def shared_object(machine: int, soname: str) -> bytes:
-    """Return a little-endian shared object of the class that the machine has."""
-    if machine not in ELF32:
-        return write_library(machine=machine, soname=soname)
-    strings = (b"\0" + soname.encode() + b"\0").ljust(64, b"\0")
-    start, end = 52 + 2 * 32, 52 + 2 * 32 + len(strings) + 4 * 8
-    dynamic = struct.pack("<8I", 14, 1, 5, start, 10, len(strings), 0, 0)
-    place = start + len(strings)
-    segments = struct.pack("<8I", 1, 0, 0, 0, end, end, 4, 4096)
-    segments += struct.pack("<8I", 2, place, place, place, len(dynamic), len(dynamic), 4, 4)
-    magic = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
-    header = struct.pack("<16sHHIIIIIHHHHHH", magic, 3, machine, 1, 0, 52, 0, 0, 52, 32, 2, 0, 0, 0)
-    return header + segments + strings + dynamic
+    """Return a little-endian shared object of the class that the machine has: DT_SONAME alone."""
+    wide = machine not in ELF32
+    word, header_size, segment_size = ("Q", 64, 56) if wide else ("I", 52, 32)
+    names = (b"\0" + soname.encode() + b"\0").ljust(64, b"\0")
+    start = header_size + 2 * segment_size
+    place = start + len(names)
+    dynamic = struct.pack(f"<8{word}", 14, 1, 5, start, 10, len(names), 0, 0)
+    segments = b""
+    for kind, offset, size in ((1, 0, place + len(dynamic)), (2, place, len(dynamic))):
+        numbers = (offset, offset, offset, size, size)
+        fields = (kind, 4, *numbers, 8) if wide else (kind, *numbers, 4, 8)
+        segments += struct.pack("<2I6Q" if wide else "<8I", *fields)
+    magic = (b"\x7fELF" + bytes([1 + wide, 1, 1])).ljust(16, b"\0")
+    head = (3, machine, 1, 0, header_size, 0, 0, header_size, segment_size, 2, 0, 0, 0)
+    return struct.pack(f"<16sHHI3{word}I6H", magic, *head) + segments + names + dynamic
