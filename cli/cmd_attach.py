@@ -51,7 +51,7 @@ def attach(
         layout=libnvc.inspect_container(target),
         device_rules=cgroups,
     )
-    plan = gpu_options.make_plan(found, request)
+    plan = libnvc.make_plan(found, request)
     applied = libnvc.apply(plan, target)
     for warning in applied.warnings:
         complain(one_line(f"nvc: warning: {warning}") + "\n")

@@ -51,5 +51,5 @@ def plan(
         ),
         layout=layout,
     )
-    made = gpu_options.make_plan(found, request)
+    made = libnvc.make_plan(found, request)
     put(made.to_json() + "\n" if as_json else libnvc.plan_to_text(made))

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from libnvc.model import Inventory, Request
-    from libnvc.plan import Plan
+    from libnvc.model import Inventory
 
 Root = Annotated[str, typer.Option(help="Find the driver below this directory.")]
 Devices = Annotated[
@@ -45,25 +42,6 @@ def discover(root: str, devices: list[str] | None) -> Inventory:
         where = "on this host" if root == "/" else f"below {root}"
         text = f"no usable NVIDIA driver {where}: {error} (--root names another place)"
         raise libnvc.DriverNotFoundError(text, code=error.code, hint=error.hint) from error
-
-
-def make_plan(found: Inventory, request: Request) -> Plan:
-    """Plan, and where a GPU is unknown say which there are."""
-    import libnvc
-
-    try:
-        return libnvc.make_plan(found, request)
-    except libnvc.UnknownDeviceError as error:
-        known = ", ".join(_names(found))
-        raise libnvc.UnknownDeviceError(f"{error}; there are: {known}") from error
-
-
-def _names(found: Inventory) -> Iterator[str]:
-    for gpu in found.gpus:
-        yield f"{gpu.index} ({gpu.uuid})"
-        for mig in gpu.mig_devices:
-            name = mig.uuid or f"MIG-{gpu.uuid}/{mig.gpu_instance}/{mig.compute_instance}"
-            yield f"{gpu.index}:{mig.index} ({name})"
 
 
 def named(**switches: bool) -> tuple[str, ...]:

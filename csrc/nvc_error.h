@@ -31,7 +31,7 @@ struct nvc_error {
 	int code;        /* enum nvc_code */
 	int sys_errno;   /* errno of the failing call, or 0 */
 	int op_index;    /* index of the plan's operation, or -1 */
-	char step[24];   /* the failing call or action: "open", "move_mount", "mkdir", "parse" */
+	char step[48];   /* the failing call or action: "open", "move_mount", "mkdir", "parse" */
 	char path[1024]; /* the operand, as the caller knows it; shortened from the left */
 	char msg[512];   /* what went wrong, without step, path and errno text; may be empty */
 };

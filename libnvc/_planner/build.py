@@ -204,7 +204,10 @@ def _loader_cache(
 def _warnings(inventory: Inventory, request: Request) -> list[str]:
     _, compat_warning = compat_directory(inventory, request)
     missing = missing_parts(
-        {library.name for library in inventory.libraries if library.bits == 64},
+        {
+            *(library.name for library in inventory.libraries if library.bits == 64),
+            *(_basename(file.path) for file in inventory.binaries),
+        },
         {device.path for device in inventory.control},
         request.capabilities,
         has_32bit=any(library.bits == 32 for library in inventory.libraries),

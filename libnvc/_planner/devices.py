@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from .select import Selection
 
 PROC = "/proc/driver/nvidia"
+_NAMED = 8  # of things that are there, in a hint
 _PROC_OPTIONS = ("ro", "nodev", "nosuid", "noexec")
 _CAPS_DIRECTORY = "/dev/nvidia-caps"
+_MAKE_NODES = (
+    "the driver's kernel module is loaded, but this device node was not made: run nvidia-modprobe "
+    "on the host, or nvidia-container-cli with --load-kmods"
+)
+_MAKE_CHANNELS = (
+    "this IMEX channel does not exist on the host: nvidia-modprobe makes it, "
+    "or nvidia-container-cli with --load-kmods; there are "
+)
 
 
 def device_operations(
@@ -129,7 +138,8 @@ def _imex_channel(inventory: Inventory, channel: int) -> DeviceFile:
         if device.minor == channel:
             return device
     path = f"{inventory.root}/dev/nvidia-caps-imex-channels/channel{channel}"
-    raise _missing(path)
+    known = ", ".join(str(device.minor) for device in inventory.imex_channels[:_NAMED])
+    raise _missing(path, _MAKE_CHANNELS + (known or "none"))
 
 
 def _device(
@@ -170,7 +180,12 @@ def _rules(origin: str, major: int, minors: list[int]) -> Iterator[DeviceAccess]
             start = end
 
 
-def _missing(path: str) -> MissingDeviceError:
+def _missing(path: str, hint: str = _MAKE_NODES) -> MissingDeviceError:
     return MissingDeviceError(
-        f"stat failed: {path}: no such file or directory", errno=ENOENT, path=path, step="stat"
+        f"stat failed: {path}: no such file or directory",
+        errno=ENOENT,
+        path=path,
+        step="stat",
+        code="nodes-missing",
+        hint=hint,
     )

@@ -29,13 +29,19 @@ EXTRA_LINKS = (
     ("libnvidia-opticalflow.so", "libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1"),
 )
 
-#: Without which library a capability cannot work, and what brings it.
+_GL = (
+    *("libEGL_nvidia.so", "libGLX_nvidia.so", "libnvidia-eglcore.so", "libnvidia-glcore.so"),
+    *("libnvidia-glsi.so", "libnvidia-tls.so"),
+)
+
+#: Without which files a capability cannot work, and what brings them.
 _REQUIRED = {
-    "compute": ("libcuda.so", "CUDA libraries"),
-    "video": ("libnvcuvid.so", "video libraries"),
-    "graphics": ("libEGL_nvidia.so", "OpenGL libraries"),
-    "display": ("libGLX_nvidia.so", "OpenGL libraries"),
-    "ngx": ("libnvidia-ngx.so", "NGX library"),
+    "utility": (("nvidia-smi",), "utilities"),
+    "compute": (("libcuda.so", "libnvidia-ptxjitcompiler.so"), "CUDA libraries"),
+    "video": (("libnvcuvid.so", "libnvidia-encode.so"), "video libraries"),
+    "graphics": (_GL, "OpenGL libraries"),
+    "display": (_GL, "OpenGL libraries"),
+    "ngx": (("libnvidia-ngx.so",), "NGX library"),
 }
 
 _SOCKET_ENDS = tuple(path.removeprefix("/var/run") for _, path in SOCKETS)
@@ -95,7 +101,7 @@ def needs_cuda(capabilities: Collection[str]) -> bool:
 
 
 def missing_parts(
-    libraries: Collection[str],
+    files: Collection[str],
     control: Collection[str],
     capabilities: Collection[str],
     *,
@@ -104,16 +110,18 @@ def missing_parts(
     """Return a warning for each thing without which a requested capability cannot work.
 
     Args:
-        libraries: table names of the 64-bit libraries that were found.
+        files: table names of the 64-bit libraries and names of the programs that were found.
         control: paths of the control devices that were found.
         capabilities: what was requested.
         has_32bit: whether 32-bit libraries were found.
     """
-    warnings = [
-        f"{capability}: the driver has no {name}: install its {package}"
-        for capability, (name, package) in _REQUIRED.items()
-        if capability in capabilities and name not in libraries
-    ]
+    warnings = []
+    for capability, (names, package) in _REQUIRED.items():
+        missing = [name for name in names if name not in files]
+        if capability in capabilities and missing:
+            warnings.append(
+                f"{capability}: the driver has no {', '.join(missing)}: install its {package}"
+            )
     if "compat32" in capabilities and not has_32bit:
         warnings.append(
             "compat32: the driver has no 32-bit libraries: install its packages for i386"

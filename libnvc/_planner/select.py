@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..model import Inventory
 
+_NAMED = 16  # MIG devices in a hint
 _HEX = "0123456789abcdefABCDEF"
 
 
@@ -71,7 +72,19 @@ def _find(gpus: tuple[Gpu, ...], token: str) -> tuple[Gpu, MigDevice | None]:
         for mig in gpu.mig_devices:
             if _names_mig(token, gpu, mig):
                 return gpu, mig
-    raise UnknownDeviceError(f"{printable(token)}: unknown device")
+    raise UnknownDeviceError(
+        f"{printable(token)}: unknown device", code="unknown-device", hint=_known(gpus)
+    )
+
+
+def _known(gpus: tuple[Gpu, ...]) -> str:
+    migs = [f"{gpu.index}:{mig.index}" for gpu in gpus for mig in gpu.mig_devices]
+    parts = [f"GPUs are numbered 0 to {len(gpus) - 1} here" if gpus[1:] else "the only GPU is 0"]
+    if migs:
+        more = ", ..." if migs[_NAMED:] else ""
+        parts.append(f"MIG devices are {', '.join(migs[:_NAMED])}{more}")
+    parts.append("nvidia-smi -L on the host shows their UUIDs")
+    return "; ".join(parts)
 
 
 def _names_gpu(token: str, gpu: Gpu) -> bool:

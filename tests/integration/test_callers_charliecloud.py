@@ -91,9 +91,13 @@ def test_a_host_without_a_driver(host: OnHost, image: Path) -> None:
     before = tree(image)
     done = host(None, "ch-fromhost", "--nvidia", image)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
+    first, hint, *rest = done.stderr.splitlines()
+    assert first == (
         "nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1: "
-        "cannot open shared object file: no such file or directory",
+        "cannot open shared object file: no such file or directory"
+    )
+    assert hint.startswith("nvidia-container-cli: hint: no device in /sys/bus/pci/devices is an ")
+    assert rest == [
         "ch-fromhost: nvidia-container-cli failed; does this host have GPUs?",
     ]
     assert tree(image) == before

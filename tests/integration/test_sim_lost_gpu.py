@@ -143,10 +143,14 @@ def test_nothing_is_lost_where_it_was_not_given(smi: Run, root: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [(), ("--csv",)])
-def test_info_is_one_line(container_cli: Run, root: Path, option: tuple[str, ...]) -> None:
+def test_info_says_so(container_cli: Run, root: Path, option: tuple[str, ...]) -> None:
     done = container_cli(f"--root={root}", "info", *option)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "nvidia-container-cli: detection error: nvml error: gpu is lost\n"
+    assert done.stderr.splitlines() == [
+        "nvidia-container-cli: detection error: nvml error: gpu is lost",
+        "nvidia-container-cli: hint: NVML refused at nvmlDeviceGetHandleByIndex_v2: the kernel's "
+        "log (dmesg, NVRM and Xid) says what is wrong with the driver or a GPU",
+    ]
 
 
 def test_list_does_not_ask_nvml(container_cli: Run, root: Path) -> None:

@@ -99,7 +99,11 @@ def test_plan_changes_nothing_and_needs_no_container(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["plan", "--device=9"], 1, r"nvc: 9: unknown device; there are: 0 \(GPU-.*, 7 \(GPU-.*\)"),
+        (
+            ["plan", "--device=9"],
+            1,
+            r"nvc: 9: unknown device\nnvc: hint: GPUs are numbered 0 to 7 here; .*",
+        ),
         (
             ["plan", "--root=/no/such/root"],
             3,

@@ -229,6 +229,8 @@ def test_missing_node_is_refused(changes: dict[str, object], name: str) -> None:
     path = f"{ROOT}/dev/{name}"
     assert str(failure.value) == f"stat failed: {path}: no such file or directory"
     assert (failure.value.path, failure.value.errno) == (path, ENOENT)
+    assert failure.value.code == "nodes-missing"
+    assert "nvidia-modprobe" in failure.value.hint
     make_plan(host, BOTH.replace(device_nodes=False))  # the caller puts the nodes there
 
 

@@ -103,6 +103,11 @@ def test_unknown(selector: str) -> None:
     with pytest.raises(libnvc.UnknownDeviceError) as failure:
         select(HOST, (selector,))
     assert str(failure.value) == f"{selector}: unknown device"
+    assert failure.value.code == "unknown-device"
+    assert failure.value.hint == (
+        "GPUs are numbered 0 to 2 here; MIG devices are 0:1, 0:2, 1:0; "
+        "nvidia-smi -L on the host shows their UUIDs"
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ ABSENT = {
     "libnvidia-compiler.so": "in releases up to 525",
     "libnvidia-fatbinaryloader.so": "in releases up to 440",
     "libnvidia-gpucomp.so": "since 550",
+    "libnvidia-nvvm70.so": "since 580",
+    "libnvidia-present.so": "in later releases",
+    "libnvidia-sandboxutils.so": "since 570, in no package of this Debian",
+    "libnvidia-vksc-core.so": "for safety-critical Vulkan, not in these packages",
+    "libnvsdm.so": "a package of its own, for NVSwitch",
     "libnvidia-ifr.so": "in releases up to 470",
     "libnvidia-nscq.so": "a package of its own, for NVSwitch",
     "libnvidia-pkcs11.so": "for OpenSSL 1.1, which this Debian does not have",
@@ -153,8 +158,9 @@ def test_libraries_are_where_the_layout_has_them(driver: Driver) -> None:
 
 def test_every_program_is_found(driver: Driver) -> None:
     inventory = libnvc.discover(str(driver.root))
-    # The fabric manager is a package of its own.
-    expected = {name for names in BINARIES.values() for name in names} - {"nv-fabricmanager"}
+    # Fabric manager and IMEX are packages of their own.
+    others = {"nv-fabricmanager", "nvidia-imex", "nvidia-imex-ctl"}
+    expected = {name for names in BINARIES.values() for name in names} - others
     assert {PurePosixPath(file.path).name for file in inventory.binaries} == expected
 
 
