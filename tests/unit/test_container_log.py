@@ -138,7 +138,7 @@ def test_log_to_standard_error_that_is_a_socket(commands: Path, t4: Path) -> Non
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [str(commands / NAME), f"--root={t4}", "-d/dev/stderr", "list", "-b"]
-        assert subprocess.run(command, stderr=theirs, check=False).returncode == 0
+        assert subprocess.run(command, stderr=theirs.fileno(), check=False).returncode == 0
         theirs.close()
         received = b"".join(iter(lambda: ours.recv(1 << 16), b""))
     assert messages(received.decode())[-1] == "I shutting down library context"

@@ -19,10 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import libnvc.sim
+from libnvc._system.host import Host
 from libnvc._system.load import MODULES, load_driver, parse_fields
+from libnvc.testing import NamespaceContainer
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 MODPROBE = r"""
 #include <fcntl.h>
@@ -270,6 +272,40 @@ def test_other_pci_devices_do_not_count(root: Path) -> None:
     assert "nvidia1" not in nodes(root)
 
 
+def test_links_of_the_root_do_not_lead_out_of_it(root: Path, tmp_path: Path) -> None:
+    bus = "sys/bus/pci/devices"
+    outside = tmp_path / "outside"
+    write(outside, "gpu/vendor", "0x10de\n")
+    write(outside, "gpu/class", "0x030000\n")
+    (root / bus / "0000:00:01.0").symlink_to(outside / "gpu")
+    params = root / "proc/driver/nvidia/params"
+    shutil.move(params, outside / "params")
+    (outside / "params").write_text("DeviceFileMode: 0\n")
+    params.symlink_to(outside / "params")
+    before = nodes(root)
+    assert load(root).warnings == []
+    assert {name: number for name, number in nodes(root).items() if name in before} == before
+    assert "nvidia1" not in nodes(root)
+
+
+def test_links_inside_the_root_are_followed(root: Path) -> None:
+    bus = "sys/bus/pci/devices"
+    write(root, "sys/devices/gpu/vendor", "0x10de\n")
+    write(root, "sys/devices/gpu/class", "0x030000\n")
+    (root / bus / "0000:00:01.0").symlink_to("../../../devices/gpu")
+    assert load(root).warnings == []
+    assert "nvidia1" in nodes(root)
+
+
+def test_a_root_without_procfs_and_sysfs_uses_the_hosts(tmp_path: Path) -> None:
+    host = Host(str(tmp_path))
+    assert (host.proc, host.sys) == ("/proc", "/sys")
+    assert host.names("/proc/sys/kernel/") == tuple(sorted(os.listdir("/proc/sys/kernel")))
+    assert host.read("/proc/devices").startswith(b"Character devices:")
+    assert host.major("mem") == 1
+    assert host.major("m") is None
+
+
 def test_only_root_loads_modules(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unload(root)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -472,3 +508,24 @@ def test_fields_of_any_text(content: bytes) -> None:
 def test_fields_are_read(fields: dict[str, int]) -> None:
     text = "".join(f"{name}: {number}\n" for name, number in fields.items())
     assert parse_fields(text.encode()) == fields
+
+
+# --- the command ---------------------------------------------------------------------------
+
+
+def test_a_container_gets_a_gpu_whose_node_was_missing(
+    root: Path, rootfs: Path, container_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    unload(root)
+    (root / "dev/nvidia0").unlink()
+    with NamespaceContainer(rootfs) as container:
+        words = ("configure", "-d0", "-u", "--no-cgroups", f"--pid={container.pid}", str(rootfs))
+        done = container_cli(f"--root={root}", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("nvidia-container-cli: mount error: stat failed: ")
+        assert calls(root) == []
+        done = container_cli(f"--root={root}", "--load-kmods", *words)
+        assert (done.returncode, done.stdout) == (0, "")
+        inside = Path(f"/proc/{container.pid}/mountinfo").read_text()
+    assert f" {rootfs}/dev/nvidia0 " in inside
+    assert len(calls(root)) == 3
