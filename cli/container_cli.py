@@ -27,7 +27,7 @@ PARSER = Parser(
             short="k",
             doc="Load the driver's kernel modules and make its device nodes first",
         ),
-        Option(name="no-pivot", short="n", doc="Accepted, without effect"),
+        Option(name="no-pivot", short="n", doc="Accepted, and never needed"),
         Option(name="user", short="u", arg="UID[:GID]", optional=True, doc="Ask NVML as this user"),
         Option(name="root", short="r", arg="PATH", doc="Find the driver below PATH (default: /)"),
         Option(

@@ -67,7 +67,7 @@ class Settings(Record):
         debug: file for the debug log, or "".
         load_kmods: whether kernel modules are loaded and device nodes made first.
         no_create_imex_channels: whether those of IMEX channels are left out.
-        no_pivot: without effect.
+        no_pivot: without effect: what it asks for happens where it is needed.
     """
 
     root: str = "/"

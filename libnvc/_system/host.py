@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
 from .._discover.procfs import proc_directory, read_major
-from .._discover.root import DriverRoot, read_file
+from .._discover.root import DriverRoot, os_error, read_file
 from ..errors import DiscoveryError
 
 _NVIDIA = b"0x10de"
@@ -54,11 +55,35 @@ class Host:
         sleeps.
         """
         bus = f"{self.sys}/bus/pci/devices"
-        return sum(map(self._is_gpu, (f"{bus}/{name}" for name in self.root.names(bus))))
+        return sum(self._is_gpu(f"{bus}/{name}") for name in self.names(bus))
+
+    def read(self, path: str) -> bytes:
+        """Read a file of procfs or sysfs, without leaving the root that they belong to.
+
+        Raises:
+            DiscoveryError: it is missing, or cannot be read.
+        """
+        real = self._real(path)
+        if real is None:
+            raise os_error("open", path, FileNotFoundError(ENOENT, ""))
+        return read_file(real)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """List a directory of procfs or sysfs; empty if it is missing."""
+        real = self._real(path)
+        return () if real is None else self.root.names(real)
+
+    def _real(self, path: str) -> str | None:
+        """Return the path on the host without links, where the root may have put some."""
+        prefix = self.root.prefix
+        if not prefix or not path.startswith(f"{prefix}/"):
+            return path
+        inside = self.root.resolve(path.removeprefix(prefix))
+        return None if inside is None else self.root.host(inside)
 
     def _is_gpu(self, device: str) -> bool:
         try:
-            is_ours = read_file(f"{device}/vendor").rstrip() == _NVIDIA
-            return is_ours and read_file(f"{device}/class").startswith(_DISPLAY)
+            is_ours = self.read(f"{device}/vendor").rstrip() == _NVIDIA
+            return is_ours and self.read(f"{device}/class").startswith(_DISPLAY)
         except DiscoveryError:
             return False  # unplugged meanwhile

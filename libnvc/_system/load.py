@@ -8,7 +8,7 @@ this at every start of a container.
 from __future__ import annotations
 
 from .._discover.procfs import is_number
-from .._discover.root import cause, read_file
+from .._discover.root import cause
 from .._discover.tables import MODESET, NVIDIA_MAJOR, NVIDIACTL, UVM, UVM_MODULE
 from ..errors import DiscoveryError, NvcError
 from .host import Host
@@ -141,7 +141,7 @@ def _major(host: Host, name: str, report: Report) -> int | None:
 
 def _parameters(host: Host) -> NodeParameters:
     try:
-        fields = parse_fields(read_file(f"{host.driver_directory()}/params"))
+        fields = parse_fields(host.read(f"{host.driver_directory()}/params"))
     except DiscoveryError:
         return NodeParameters()
     return _as_parameters(fields, fields.get("ModifyDeviceFiles", 1))
@@ -177,7 +177,7 @@ def _capabilities(host: Host, gpus: int, report: Report) -> Iterator[Node]:
         return
     for right in rights:
         try:
-            fields = parse_fields(read_file(f"{directory}/{right}"))
+            fields = parse_fields(host.read(f"{directory}/{right}"))
         except DiscoveryError as error:
             report.warn(str(error))
             continue
@@ -200,14 +200,14 @@ def _rights(host: Host, directory: str, gpus: int) -> Iterator[str]:
             yield f"{inside}/access"
             for compute in _numbered(host, f"{directory}/{inside}", "ci"):
                 yield f"{inside}/{compute}/access"
-    yield from (f"mig/{n}" for n in host.root.names(f"{directory}/mig") if n in _GLOBAL)
+    yield from (f"mig/{n}" for n in host.names(f"{directory}/mig") if n in _GLOBAL)
 
 
 _GLOBAL = ("config", "monitor")
 
 
 def _numbered(host: Host, directory: str, word: str) -> list[str]:
-    names = host.root.names(directory)
+    names = host.names(directory)
     return [name for name in names if name.startswith(word) and is_number(name[len(word) :])]
 
 

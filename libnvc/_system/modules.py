@@ -7,7 +7,6 @@ import os
 from errno import ENOENT, EPERM
 from stat import S_ISREG, S_IXUSR
 
-from .._discover.root import read_file
 from ..errors import DiscoveryError, NvcError
 
 TYPE_CHECKING = False
@@ -51,7 +50,7 @@ def _modprobe(host: Host) -> str | None:
     It may be a link, and the program may look at the name it is called by.
     """
     try:
-        named = os.fsdecode(read_file(f"{host.proc}/sys/kernel/modprobe")).rstrip("\n")
+        named = os.fsdecode(host.read(f"{host.proc}/sys/kernel/modprobe")).rstrip("\n")
     except DiscoveryError:
         named = ""
     program = named if named.startswith("/") else _DEFAULT

@@ -342,6 +342,17 @@ def test_list_of_rights(words: list[str], expected: list[str], *, devices: bool)
     assert listed == [accesses.get(path, path) for path in expected]
 
 
+def test_rights_of_a_simulated_host(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    libnvc.sim.create("dgx-a100-mig", tmp_path / "root")
+    root = f"--root={tmp_path}/root"
+    status, out, err = call(capfd, root, "list", "-d1", "--mig-config=all")
+    assert (status, err) == (0, "")
+    config, device, *rights = out.splitlines()[-139:]
+    assert (config, device) == (f"{PROC}/mig/config", f"{CAP}1")
+    assert rights[:2] == [f"{PROC}/gpu1", "/dev/nvidia-caps"]
+    assert rights[2:] == [f"{CAP}{3 + 135 + number}" for number in range(135)]
+
+
 @pytest.mark.parametrize("right", ["mig-config", "mig-monitor"])
 def test_rights_to_mig_do_not_go_with_one_device(right: str) -> None:
     asked = read_question(["", "-d0:0", f"--{right}=all"])
