@@ -184,7 +184,9 @@ def test_unknown_device(capfd: pytest.CaptureFixture[str], dgx_a100: Path) -> No
     assert call(capfd, f"--root={dgx_a100}", "list", "--device=0,9") == (
         1,
         "",
-        f"{NAME}: device error: 9: unknown device\n",
+        f"{NAME}: device error: 9: unknown device\n"
+        f"{NAME}: hint: GPUs are numbered 0 to 7 here; "
+        "nvidia-smi -L on the host shows their UUIDs\n",
     )
 
 

@@ -417,5 +417,6 @@ def test_every_code_is_documented() -> None:
         "nvml-timeout",
         "nvml-crashed",
         "nvml-not-loaded",
+        "unknown-device",
     }
     assert set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(), re.MULTILINE)) == codes

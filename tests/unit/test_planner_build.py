@@ -58,6 +58,7 @@ HOST = Inventory(
     libraries=(
         library("libnvidia-ml.so", "libnvidia-ml.so.1"),
         library("libcuda.so", "libcuda.so.1"),
+        library("libnvidia-ptxjitcompiler.so", "libnvidia-ptxjitcompiler.so.1"),
         library("libnvidia-pkcs11-openssl3.so", f"libnvidia-pkcs11-openssl3.so.{VERSION}"),
         library("libnvidia-encode.so", "libnvidia-encode.so.1"),
     ),
@@ -121,9 +122,11 @@ def test_everything_in_order() -> None:
         ("BindMount", "/usr/bin/nvidia-cuda-mps-control"),
         ("BindMount", f"{DIRECTORY}/libnvidia-ml.so.{VERSION}"),
         ("BindMount", f"{DIRECTORY}/libcuda.so.{VERSION}"),
+        ("BindMount", f"{DIRECTORY}/libnvidia-ptxjitcompiler.so.{VERSION}"),
         ("BindMount", f"{DIRECTORY}/libnvidia-pkcs11-openssl3.so.{VERSION}"),
         ("Symlink", f"{DIRECTORY}/libnvidia-ml.so.1"),
         ("Symlink", f"{DIRECTORY}/libcuda.so.1"),
+        ("Symlink", f"{DIRECTORY}/libnvidia-ptxjitcompiler.so.1"),
         ("BindMount", f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin"),
         ("BindMount", "/run/nvidia-persistenced/socket"),
         ("BindMount", "/tmp/nvidia-mps"),
@@ -260,6 +263,7 @@ def test_compute_alone() -> None:
     assert paths(plan, ops.BindMount) == [
         "/usr/bin/nvidia-cuda-mps-control",
         f"{DIRECTORY}/libcuda.so.{VERSION}",
+        f"{DIRECTORY}/libnvidia-ptxjitcompiler.so.{VERSION}",
         f"{DIRECTORY}/libnvidia-pkcs11-openssl3.so.{VERSION}",
         f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin",
         "/tmp/nvidia-mps",
@@ -301,8 +305,12 @@ def test_missing_uvm_is_told_with_its_remedy() -> None:
 
 
 def test_missing_libcuda_is_told() -> None:
-    plan = make_plan(HOST.replace(libraries=HOST.libraries[:1]), BOTH)
-    assert [w for w in plan.warnings if "libcuda.so" in w]
+    plan = make_plan(HOST.replace(libraries=HOST.libraries[:1], binaries=()), BOTH)
+    assert plan.warnings[1:] == (
+        "utility: the driver has no nvidia-smi: install its utilities",
+        "compute: the driver has no libcuda.so, libnvidia-ptxjitcompiler.so: "
+        "install its CUDA libraries",
+    )
 
 
 def test_same_place_is_used_once() -> None:
