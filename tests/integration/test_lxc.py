@@ -193,7 +193,11 @@ def test_a_failing_hook_stops_the_container_and_leaves_nothing(make: Make, rootf
     container = make(NVIDIA_VISIBLE_DEVICES="0,8", NVIDIA_DRIVER_CAPABILITIES="utility")
     done = container.run("true")
     assert done.returncode == 1
-    assert said(container) == "nvidia-container-cli: device error: 8: unknown device\n"
+    assert said(container).splitlines() == [
+        "nvidia-container-cli: device error: 8: unknown device",
+        "nvidia-container-cli: hint: GPUs are numbered 0 to 7 here; "
+        "nvidia-smi -L on the host shows their UUIDs",
+    ]
     assert tree(rootfs) == before
 
 
