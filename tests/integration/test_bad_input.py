@@ -44,7 +44,7 @@ def refused(
 ) -> Callable[..., str]:
     """Give a function that runs `configure`, expects it to refuse, and returns its message.
 
-    It is one line; a second one, with a hint, comes where the first must have the reference's words.
+    It is one line; a hint follows where that line must have the words of the reference.
 
     Neither the container's files and mounts nor the host's mounts may have changed by it.
     """
