@@ -151,11 +151,11 @@ static int apply_all(struct nvc_job *job, struct nvc_ops *ops, struct nvc_error 
 	if (ops->root.fds_fd < 0 ||
 	    nvc_mounter_open(&job->kernel, ops->root.fds_fd, &mounter, err) < 0 ||
 	    nvc_ops_prepare(ops, err) < 0 || enter(job, ops->root.fds_fd, err) < 0 ||
-	    check_way(job, &mounter, err) < 0 || open_rootfs(job, &ops->root, err) < 0)
+	    open_rootfs(job, &ops->root, err) < 0)
 		return -1;
 	if (fstat(ops->root.fd, &st) < 0)
 		return nvc_fail_errno(err, NVC_ENAMESPACE, "stat", ops->root.name);
-	if (check_root(job, &ops->root, &st, err) < 0)
+	if (check_root(job, &ops->root, &st, err) < 0 || check_way(job, &mounter, err) < 0)
 		return -1;
 	file->root_dev = st.st_dev;
 	file->root_ino = st.st_ino;

@@ -31,7 +31,6 @@ def openable(container: OciContainer, minors: list[int]) -> set[int]:
     return allowed
 
 
-@pytest.mark.needs_call("move_mount", "5.2")
 def test_rule_for_several_minors(tmp_path: Path, rootfs: Path, runtime: str, cgroup: str) -> None:
     """It allows its range, to the last one and no further, and goes when it is taken back."""
     (rootfs / "nodes").mkdir()
