@@ -50,8 +50,8 @@ static uint32_t granted(const char *line, const struct nvc_device_rule *rule, bo
 	return read_access(line + 1);
 }
 
-/* Take what the complete lines of a text grant out of what is missing; all that a line grants on its
- * own ends it. Returns how much of the text they are. */
+/* Take what the complete lines of a text grant out of what is missing; a line that grants all of it
+ * ends the search. Returns how much of the text they are. */
 static size_t take_lines(const char *text, const struct nvc_device_rule *rule, uint32_t *missing)
 {
 	const char *line = text, *end;
