@@ -50,37 +50,47 @@ static uint32_t granted(const char *line, const struct nvc_device_rule *rule, bo
 	return read_access(line + 1);
 }
 
+/* Take what the complete lines of a text grant out of what is missing; a line that grants all of it
+ * ends the search. Returns how much of the text they are. */
+static size_t take_lines(const char *text, const struct nvc_device_rule *rule, uint32_t *missing)
+{
+	const char *line = text, *end;
+
+	for (; *missing != 0 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		bool exact;
+		uint32_t access = granted(line, rule, &exact);
+
+		if ((access & rule->access) == rule->access)
+			*missing = 0;
+		else if (exact)
+			*missing &= ~access;
+	}
+	return (size_t)(line - text);
+}
+
+/* The list has no limit: it is read in pieces, of which a line is a small part. */
 int nvc_devlist_missing(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
                         uint32_t *missing, struct nvc_error *err)
 {
-	char text[65536]; /* the kernel writes no more than a few thousand lines */
+	char text[16384];
 	size_t len = 0;
-	ssize_t got;
+	ssize_t got = 0;
 	nvc_autofd int fd = openat(cgroup->v1_fd, "devices.list", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return nvc_fail_errno_at(err, NVC_ECGROUP, "open", cgroup->v1_path,
 		                         "/devices.list");
-	while ((got = read(fd, text + len, sizeof text - 1 - len)) > 0)
+	*missing = rule->access;
+	while (*missing != 0 && (got = read(fd, text + len, sizeof text - 1 - len)) > 0) {
 		len += (size_t)got;
+		text[len] = '\0';
+		size_t used = take_lines(text, rule, missing);
+		len -= used;
+		memmove(text, text + used, len);
+	}
 	if (got < 0)
 		return nvc_fail_errno_at(err, NVC_ECGROUP, "read", cgroup->v1_path,
 		                         "/devices.list");
-	text[len] = '\0';
-	*missing = rule->access;
-	for (const char *line = text; *line != '\0';) {
-		bool exact;
-		uint32_t access = granted(line, rule, &exact);
-
-		if ((access & rule->access) == rule->access) {
-			*missing = 0;
-			return 0;
-		}
-		if (exact)
-			*missing &= ~access;
-		line += strcspn(line, "\n");
-		line += *line == '\n';
-	}
 	return 0;
 }
 

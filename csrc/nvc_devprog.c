@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -87,8 +88,7 @@ static int open_program(uint32_t id)
 	return nvc_bpf(BPF_PROG_GET_FD_BY_ID, &attr);
 }
 
-/* Read a program's code as the kernel kept it. For device programs that is what was loaded, except
- * for maps and helpers, which could not be loaded again: those are refused. */
+/* Read a program's code as the kernel kept it. */
 static int read_code(const struct nvc_cgroup *cgroup, int program_fd, struct code *out,
                      struct nvc_error *err)
 {
@@ -111,8 +111,16 @@ static int read_code(const struct nvc_cgroup *cgroup, int program_fd, struct cod
 		                "engine list the devices, and use --no-cgroups");
 	out->count = info.xlated_prog_len / (uint32_t)sizeof out->insns[0];
 	memcpy(out->name, info.name, sizeof out->name);
-	for (uint32_t i = 0; i < out->count; i++) {
-		uint8_t op = out->insns[i].code;
+	return 0;
+}
+
+/* For device programs what the kernel kept is what was loaded, except for maps and helpers, which
+ * could not be loaded again. */
+static int check_code(const struct nvc_cgroup *cgroup, const struct code *code,
+                      struct nvc_error *err)
+{
+	for (uint32_t i = 0; i < code->count; i++) {
+		uint8_t op = code->insns[i].code;
 		if (op == (BPF_JMP | BPF_CALL) || op == (BPF_LD | BPF_DW | BPF_IMM))
 			return nvc_fail(err, NVC_ECGROUP, "device program read", cgroup->v2_path,
 			                "the cgroup's device program uses maps or helpers and "
@@ -327,7 +335,7 @@ int nvc_devprog_new_tag(uint32_t *out, struct nvc_error *err)
 }
 
 static int attach_first(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                        uint32_t tag, struct nvc_error *err)
+                        uint32_t tag, bool *tried, struct nvc_error *err)
 {
 	autocode *code = map_code(err);
 
@@ -340,13 +348,15 @@ static int attach_first(const struct nvc_cgroup *cgroup, const struct nvc_device
 	nvc_autofd int fd = load(cgroup, code, err);
 	if (fd < 0)
 		return -1;
+	*tried = true;
 	if (attach(cgroup, fd, BPF_F_ALLOW_MULTI, -1) < 0)
 		return fail(cgroup, "device program attachment", err);
 	return 0;
 }
 
 static int extend(const struct nvc_cgroup *cgroup, uint32_t flags, int old_fd,
-                  const struct nvc_device_rule *rule, uint32_t tag, struct nvc_error *err)
+                  const struct nvc_device_rule *rule, uint32_t tag, bool *tried,
+                  struct nvc_error *err)
 {
 	autocode *code = map_code(err);
 
@@ -354,10 +364,13 @@ static int extend(const struct nvc_cgroup *cgroup, uint32_t flags, int old_fd,
 		return -1;
 	if (find_block(code, tag) != NULL)
 		return 0; /* done before somebody made us start again */
-	if (add_block(cgroup, code, rule, tag, err) < 0)
+	if (check_code(cgroup, code, err) < 0 || add_block(cgroup, code, rule, tag, err) < 0)
 		return -1;
 	nvc_autofd int new_fd = load(cgroup, code, err);
-	return new_fd < 0 ? -1 : replace(cgroup, flags, old_fd, new_fd, err);
+	if (new_fd < 0)
+		return -1;
+	*tried = true;
+	return replace(cgroup, flags, old_fd, new_fd, err);
 }
 
 static int cut(const struct nvc_cgroup *cgroup, uint32_t flags, int old_fd, uint32_t tag,
@@ -370,6 +383,8 @@ static int cut(const struct nvc_cgroup *cgroup, uint32_t flags, int old_fd, uint
 	struct bpf_insn *block = find_block(code, tag);
 	if (block == NULL)
 		return 0;
+	if (check_code(cgroup, code, err) < 0)
+		return -1;
 	cut_block(code, block);
 	if (is_all_ours(code))
 		return detach(cgroup, old_fd) < 0 ? fail(cgroup, "device program removal", err) : 0;
@@ -379,20 +394,21 @@ static int cut(const struct nvc_cgroup *cgroup, uint32_t flags, int old_fd, uint
 
 /* Put a rule into all programs (`rule` not NULL), or take it out of them. */
 static int change_all(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                      uint32_t tag, struct nvc_error *err)
+                      uint32_t tag, bool *tried, struct nvc_error *err)
 {
 	struct attached attached;
 
 	if (query(cgroup, 0, &attached, err) < 0)
 		return -1;
 	if (attached.count == 0 && rule != NULL)
-		return attach_first(cgroup, rule, tag, err);
+		return attach_first(cgroup, rule, tag, tried, err);
 	for (uint32_t i = 0; i < attached.count; i++) {
 		nvc_autofd int old_fd = open_program(attached.ids[i]);
 		if (old_fd < 0)
 			return fail(cgroup, "device program access", err);
-		int result = rule != NULL ? extend(cgroup, attached.flags, old_fd, rule, tag, err)
-		                          : cut(cgroup, attached.flags, old_fd, tag, err);
+		int result = rule != NULL
+		                 ? extend(cgroup, attached.flags, old_fd, rule, tag, tried, err)
+		                 : cut(cgroup, attached.flags, old_fd, tag, err);
 		if (result < 0)
 			return -1;
 	}
@@ -401,12 +417,12 @@ static int change_all(const struct nvc_cgroup *cgroup, const struct nvc_device_r
 
 /* A program that is gone was replaced by somebody else just now: look again. */
 static int change(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule, uint32_t tag,
-                  struct nvc_error *err)
+                  bool *tried, struct nvc_error *err)
 {
 	int result;
 
 	for (int tries = 0; tries < TRIES_MAX; tries++) {
-		result = change_all(cgroup, rule, tag, err);
+		result = change_all(cgroup, rule, tag, tried, err);
 		if (result == 0 || err->sys_errno != ENOENT)
 			break;
 	}
@@ -414,12 +430,15 @@ static int change(const struct nvc_cgroup *cgroup, const struct nvc_device_rule 
 }
 
 int nvc_devprog_allow(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                      uint32_t tag, struct nvc_error *err)
+                      uint32_t tag, bool *tried, struct nvc_error *err)
 {
-	return change(cgroup, rule, tag, err);
+	*tried = false;
+	return change(cgroup, rule, tag, tried, err);
 }
 
 int nvc_devprog_deny(const struct nvc_cgroup *cgroup, uint32_t tag, struct nvc_error *err)
 {
-	return change(cgroup, NULL, tag, err);
+	bool tried;
+
+	return change(cgroup, NULL, tag, &tried, err);
 }

@@ -17,9 +17,10 @@ int nvc_devprog_count(const struct nvc_cgroup *cgroup, uint32_t *own, uint32_t *
 int nvc_devprog_new_tag(uint32_t *out, struct nvc_error *err);
 
 /* Put a rule into every program of the cgroup. One without a program gets one, which denies the
- * other devices of the rule's major and allows everything else, as before. */
+ * other devices of the rule's major and allows everything else, as before. `*tried` is false after
+ * a failure before anything could have changed. */
 int nvc_devprog_allow(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                      uint32_t tag, struct nvc_error *err);
+                      uint32_t tag, bool *tried, struct nvc_error *err);
 
 /* Take the block with the tag out again, wherever it is. The program that nvc_devprog_allow made
  * goes with its last block. */

@@ -263,6 +263,7 @@ static int allow_each_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule
 static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
 {
 	uint32_t own, all;
+	bool tried = false;
 
 	if (nvc_devprog_count(ops->cgroup, &own, &all, err) < 0)
 		return -1;
@@ -278,9 +279,14 @@ static int allow_v2(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 	if (own == 0 && ops->cgroup->v1_fd >= 0)
 		return 0;
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVPROG, "/", NULL, NULL, err);
-	if (record == NULL || nvc_devprog_new_tag(&record->tag, err) < 0 ||
-	    nvc_devprog_allow(ops->cgroup, rule, record->tag, err) < 0)
+	if (record == NULL)
 		return -1;
+	if (nvc_devprog_new_tag(&record->tag, err) < 0 ||
+	    nvc_devprog_allow(ops->cgroup, rule, record->tag, &tried, err) < 0) {
+		if (!tried) /* then there is nothing to take back, which would fail likewise */
+			nvc_journal_mark(record, NVC_RECORD_UNDONE);
+		return -1;
+	}
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
 }

@@ -29,6 +29,7 @@ except ImportError:
 
 _MISSING = (ENOENT, ENOTDIR, ELOOP, EACCES)
 _READ_LIMIT = 64 << 20  # bytes; real loader caches are far below
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,12 +158,14 @@ def architecture(machine: str = "") -> Architecture:
 def read_file(path: str) -> bytes:
     """Read a regular file of the host without waiting for anything.
 
+    A link is refused (ELOOP): what it leads to may lie outside of a driver root.
+
     Raises:
         DiscoveryError: "open failed: PATH: CAUSE"; the errno is kept.
         MalformedFileError: not a regular file, or larger than 64 MiB.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = os.open(path, _READ_FLAGS)
         try:
             if not S_ISREG(os.fstat(fd).st_mode):
                 raise malformed(path)

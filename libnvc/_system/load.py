@@ -60,7 +60,8 @@ def load_driver(
             report.warn("no GPU of NVIDIA on the PCI bus")
         devices = Devices(host.root.prefix)
     except (OSError, NvcError) as error:
-        report.warn(f"could not load the driver: {_words(error)}")
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        report.warn(f"could not load the driver: {where}{_words(error)}")
         return
     with devices:
         for module in MODULES:

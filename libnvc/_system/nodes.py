@@ -64,6 +64,9 @@ class Devices:
         root_fd = os.open(root or "/", _DIRECTORY)
         try:
             self._fds = {"": os.open("dev", _DIRECTORY, dir_fd=root_fd)}
+        except OSError as error:
+            error.filename = f"{root}/dev"
+            raise
         finally:
             os.close(root_fd)
 

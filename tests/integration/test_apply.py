@@ -169,6 +169,17 @@ def test_every_kind_is_applied_and_taken_back(box: Box, source: Path, own_cgroup
         nvc.detach(applied)
 
 
+def test_a_rule_far_down_a_long_list_is_the_engine_s(box: Box, own_cgroup: Path) -> None:
+    for minor in range(5000):
+        (own_cgroup / "devices.allow").write_text(f"c 240:{minor} rw")
+    (own_cgroup / "devices.allow").write_text("c 195:0 rw")
+    rules = (own_cgroup / "devices.list").read_text()
+    assert len(rules) > 65536
+    rule = nvc.DeviceAccess(origin="gpu", path="", major=195, minor=0)
+    nvc.detach(nvc.apply(plan(rule), box.target))
+    assert (own_cgroup / "devices.list").read_text() == rules
+
+
 def test_mount_flags_and_propagation(box: Box, source: Path) -> None:
     nvc.apply(plan(*every_kind(source)[:12]), box.target)
     flags = {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* devprog list CGROUP: print the device programs of a version 2 cgroup: name and instructions.
- * devprog attach CGROUP NAME: attach one that allows everything, beside those that are there. */
+ * devprog attach CGROUP NAME: attach one that allows everything, beside those that are there.
+ * devprog call CGROUP NAME: the same, with one that calls a helper of the kernel. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,9 +71,10 @@ static void list(int cgroup_fd)
 		print_program(ids[i]);
 }
 
-static void attach(int cgroup_fd, const char *name)
+static void attach(int cgroup_fd, const char *name, bool calls)
 {
 	const struct bpf_insn insns[] = {
+	    {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_prandom_u32},
 	    {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1},
 	    {.code = BPF_JMP | BPF_EXIT},
 	};
@@ -80,8 +83,8 @@ static void attach(int cgroup_fd, const char *name)
 
 	memset(&attr, 0, sizeof attr);
 	attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-	attr.insns = (uintptr_t)insns;
-	attr.insn_cnt = sizeof insns / sizeof insns[0];
+	attr.insns = (uintptr_t)(calls ? insns : insns + 1);
+	attr.insn_cnt = sizeof insns / sizeof insns[0] - (calls ? 0 : 1);
 	attr.license = (uintptr_t)"Apache-2.0";
 	(void)snprintf(attr.prog_name, sizeof attr.prog_name, "%s", name);
 	fd = bpf(BPF_PROG_LOAD, &attr, "load");
@@ -102,7 +105,9 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "list") == 0)
 		list(fd);
 	else if (argc == 4 && strcmp(argv[1], "attach") == 0)
-		attach(fd, argv[3]);
+		attach(fd, argv[3], false);
+	else if (argc == 4 && strcmp(argv[1], "call") == 0)
+		attach(fd, argv[3], true);
 	else
 		return 2;
 	return 0;

@@ -10,6 +10,7 @@ import pytest
 
 import libnvc
 from libnvc._discover import discover
+from libnvc.errors import DiscoveryError
 from libnvc.model import DeviceFile, Identity, Request
 
 if TYPE_CHECKING:
@@ -203,6 +204,16 @@ def test_dependencies_are_sorted_unique_and_under_the_root(dgx_a100: Path) -> No
     paths = [identity.path for identity in discover(str(dgx_a100)).dependencies]
     assert paths == sorted(set(paths))
     assert all(path.startswith(f"{dgx_a100}/") for path in paths)
+
+
+def test_a_link_does_not_lead_out_to_a_file_for_the_container(tree: Path) -> None:
+    """The content of these files goes into containers."""
+    registry = tree / "proc/driver/nvidia/registry"
+    registry.unlink(missing_ok=True)
+    registry.symlink_to("/etc/shadow")
+    with pytest.raises(DiscoveryError) as caught:
+        discover(str(tree))
+    assert str(caught.value) == f"open failed: {registry}: too many levels of symbolic links"
 
 
 def test_missing_is_an_identity_too(tree: Path) -> None:

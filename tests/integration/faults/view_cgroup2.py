@@ -72,6 +72,22 @@ def test_the_rules_are_there(
     ruled.assert_untouched()
 
 
+def test_a_program_that_cannot_be_extended(
+    ruled: Stage, devprog: Path, group: Path, rules: Callable[[], tuple[str, ...]]
+) -> None:
+    """Those before it get their old code back, and it has nothing that could be left."""
+    subprocess.run([devprog, "call", group, "caller"], check=True)
+    before = rules()
+    error = ruled.failure()
+    assert type(error) is nvc.ContainerError
+    assert str(error) == (
+        "the cgroup's device program uses maps or helpers and cannot be extended: let the engine "
+        f"list the devices, and use --no-cgroups: {group}"
+    )
+    assert rules() == before
+    assert ruled.journals() == []
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fault_leaves_the_programs_as_they_were(
     ruled: Stage, sweep: Sweep, injector: Injector, mode: str
