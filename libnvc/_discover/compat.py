@@ -12,7 +12,7 @@ from .._native.path import resolve
 from ..errors import NvcError
 
 _DIRECTORY = "/usr/local/cuda/compat"
-_LIMIT = 64  # real images have about six
+_LIMIT = 256  # names that are looked at; real images have about twenty
 
 
 def find_cuda_compat(rootfs: str) -> tuple[str, ...]:
@@ -26,10 +26,12 @@ def find_cuda_compat(rootfs: str) -> tuple[str, ...]:
     found = set()
     try:
         directory = resolve(rootfs, _DIRECTORY)
-        names = sorted(os.listdir(rootfs + directory)) if directory is not None else []
+        names = _list(rootfs + directory) if directory is not None else []
     except (NvcError, OSError):
         return ()
-    for name in [name for name in names if name.startswith("lib") and ".so." in name][:_LIMIT]:
+    for name in names:
+        if not name.startswith("lib") or ".so." not in name:
+            continue
         try:
             path = resolve(rootfs, f"{directory}/{name}")
         except NvcError:
@@ -37,3 +39,8 @@ def find_cuda_compat(rootfs: str) -> tuple[str, ...]:
         if path is not None:
             found.add(path)
     return tuple(sorted(found))
+
+
+def _list(directory: str) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry, _ in zip(entries, range(_LIMIT), strict=False)]

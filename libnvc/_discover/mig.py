@@ -40,10 +40,8 @@ class Capabilities:
         """Return what configuring and watching MIG take."""
         if "mig" not in self._names:
             return Mig()
-        known = self._list(f"{_DIRECTORY}/mig")
         config, monitor = (
-            self._capability(f"{_DIRECTORY}/mig/{name}") if name in known else None
-            for name in ("config", "monitor")
+            self._capability(f"{_DIRECTORY}/mig/{name}") for name in ("config", "monitor")
         )
         return Mig(
             config=config,
@@ -65,12 +63,15 @@ class Capabilities:
         for instance, path in self._instances(directory, "gi"):
             access = self._capability(f"{path}/access")
             for part, below in self._instances(path, "ci"):
+                compute_access = self._capability(f"{below}/access")
+                if access is None or compute_access is None:
+                    continue  # destroyed just now
                 yield MigDevice(
                     index=index,
                     gpu_instance=instance,
                     compute_instance=part,
                     gpu_access=access,
-                    compute_access=self._capability(f"{below}/access"),
+                    compute_access=compute_access,
                 )
                 index += 1
 
@@ -84,10 +85,15 @@ class Capabilities:
             if is_number(number)
         )
 
-    def _capability(self, path: str) -> Capability:
+    def _capability(self, path: str) -> Capability | None:
+        """Return the right whose file this is, None if it is gone."""
+        where = f"{self._proc}/{path}"
+        if self._root.note(where) is None:
+            return None
         if self._major is None:
             return Capability(path=path)
-        content = self._read(path)
+        content = read_file(where)
+        self._root.note_content(where, content)
         for line in content.splitlines():
             name, _, value = line.partition(b":")
             minor = value.strip().decode("ascii", "replace")
@@ -118,12 +124,6 @@ class Capabilities:
             gpu = name.partition("/")[0]
             if gpu.startswith("gpu") and is_number(gpu[3:]) and is_number(minor):
                 yield int(gpu[3:]), int(minor)
-
-    def _read(self, path: str) -> bytes:
-        where = f"{self._proc}/{path}"
-        content = read_file(where)
-        self._root.note_content(where, content)
-        return content
 
     def _list(self, path: str) -> tuple[str, ...]:
         return _list_noted(self._root, f"{self._proc}/{path}")

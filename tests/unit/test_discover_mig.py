@@ -158,6 +158,16 @@ def test_imex_channels(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["gi2/access", "gi2/ci1/access"])
+def test_instance_that_is_just_destroyed_is_left_out(tree: Path, name: str) -> None:
+    (tree / "proc/driver/nvidia/capabilities/gpu1/mig" / name).unlink()
+    root, found = capabilities(tree)
+    left = {(mig.gpu_instance, mig.compute_instance) for mig in found.add_to(gpu(1)).mig_devices}
+    assert left == ({(10, 0)} if name == "gi2/access" else {(2, 0), (10, 0)})
+    path = f"{tree}/proc/driver/nvidia/capabilities/gpu1/mig/{name}"
+    assert root.identities[path].ino == 0  # that it comes back changes the result
+
+
 def test_unreadable_capability_is_told(tree: Path) -> None:
     path = tree / "proc/driver/nvidia/capabilities/mig/config"
     path.unlink()
