@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .._record import Record
-from ..errors import UnknownDeviceError
+from ..errors import MigConfigError, MigMonitorError, UnknownDeviceError
 from ..model import Gpu, MigDevice
 from .checks import printable
 
@@ -62,6 +62,21 @@ def select(inventory: Inventory, selectors: Iterable[str]) -> Selection:
         if mig is not None:
             migs[gpu.index, mig.index] = gpu, mig
     return Selection(gpus=tuple(gpus.values()), mig=tuple(migs.values()), everything=everything)
+
+
+def check_mig_control(selection: Selection, *, config: bool, monitor: bool) -> None:
+    """Refuse the rights to configure or watch MIG beside rights to single MIG devices.
+
+    Raises:
+        MigConfigError, MigMonitorError: MIG devices were selected one by one.
+    """
+    if selection.everything or not selection.mig:
+        return
+    text = "all: cannot enable {} with specific MIG devices selected"
+    if config:
+        raise MigConfigError(text.format("mig-config"))
+    if monitor:
+        raise MigMonitorError(text.format("mig-monitor"))
 
 
 def _find(gpus: tuple[Gpu, ...], token: str) -> tuple[Gpu, MigDevice | None]:
