@@ -13,6 +13,7 @@ from .container_common import (
     discover,
     events,
     imex_channels,
+    mig_control,
     probe_options,
     start,
     wants_mig,
@@ -75,7 +76,7 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
             settings,
             log,
             skip=asked.skipped,
-            mig_control=asked.mig_config or asked.mig_monitor,
+            mig_control=mig_control(config=asked.mig_config, monitor=asked.mig_monitor),
             **probe_options(settings, asked.devices or ()),
         )
         put("".join(f"{path}\n" for path in paths(found, asked)))
