@@ -356,9 +356,7 @@ def test_rights_of_a_simulated_host(capfd: pytest.CaptureFixture[str], tmp_path:
     ("right", "error"),
     [("mig-config", libnvc.MigConfigError), ("mig-monitor", libnvc.MigMonitorError)],
 )
-def test_rights_to_mig_do_not_go_with_one_device(
-    right: str, error: type[libnvc.NvcError]
-) -> None:
+def test_rights_to_mig_do_not_go_with_one_device(right: str, error: type[libnvc.NvcError]) -> None:
     asked = read_question(["", "-d0:0", f"--{right}=all"])
     with pytest.raises(error) as refused:
         paths(with_mig(devices=True), asked)
