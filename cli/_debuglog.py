@@ -111,11 +111,11 @@ def log_inventory(log: Log, inventory: Inventory, skip: frozenset[str]) -> None:
 
 def _missing(inventory: Inventory, skip: frozenset[str]) -> Iterator[str]:
     from libnvc._discover import tables
+    from libnvc._discover.libraries import NAMES
 
     for bits, kind in ((64, "library"), (32, "compat32 library")):
         found = {library.name for library in inventory.libraries if library.bits == bits}
-        for group in tables.LIBRARIES.values():
-            yield from (f"{kind} {name}" for name in group if name not in found)
+        yield from (f"{kind} {name}" for name in NAMES if name not in found)
     programs = {binary.path.rpartition("/")[2] for binary in inventory.binaries}
     for group in tables.BINARIES.values():
         yield from (f"binary {name}" for name in group if name not in programs)

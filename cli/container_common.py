@@ -166,6 +166,11 @@ def probe_options(
     return {"probe": True, "uid": uid, "gid": gid}
 
 
+def mig_control(*, config: bool, monitor: bool) -> frozenset[str]:
+    """Return which rights to control MIG discovery looks for."""
+    return frozenset(name for name, on in (("config", config), ("monitor", monitor)) if on)
+
+
 def wants_mig(right: str, values: Sequence[str]) -> bool:
     """Tell whether `--mig-config` or `--mig-monitor` asks for something.
 

@@ -17,6 +17,7 @@ from .container_common import (
     discover,
     events,
     imex_channels,
+    mig_control,
     number,
     os_reason,
     probe_options,
@@ -138,7 +139,7 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
         settings,
         log,
         skip=wish.skipped(),
-        mig_control=wish.mig_config or wish.mig_monitor,
+        mig_control=mig_control(config=wish.mig_config, monitor=wish.mig_monitor),
         **probe_options(settings, wish.devices, wish.requirements),
     )
     mode = "supervised" if wish.pid else "standalone"

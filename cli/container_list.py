@@ -9,11 +9,11 @@ from ._argp import Option, Parser
 from .container_common import (
     RIGHT_OPTIONS,
     SKIP_OPTIONS,
-    CommandError,
     Settings,
     discover,
     events,
     imex_channels,
+    mig_control,
     probe_options,
     start,
     wants_mig,
@@ -76,7 +76,7 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
             settings,
             log,
             skip=asked.skipped,
-            mig_control=asked.mig_config or asked.mig_monitor,
+            mig_control=mig_control(config=asked.mig_config, monitor=asked.mig_monitor),
             **probe_options(settings, asked.devices or ()),
         )
         put("".join(f"{path}\n" for path in paths(found, asked)))
@@ -129,9 +129,10 @@ def paths(found: Inventory, asked: Question) -> list[str]:
 
 
 def _devices(found: Inventory, asked: Question) -> Iterator[str]:
-    from libnvc._planner import select
+    from libnvc._planner import check_mig_control, select
 
     selection = select(found, asked.devices or ())
+    check_mig_control(selection, config=asked.mig_config, monitor=asked.mig_monitor)
     if asked.devices is not None:
         yield from (device.path for device in found.control if _is_listed(device))
     yield from (gpu.device.path for gpu in selection.gpus)
@@ -143,9 +144,6 @@ def _devices(found: Inventory, asked: Question) -> Iterator[str]:
         yield from (access.device.path for access in accesses if access.device)
     yield from (f"/dev/nvidia-caps-imex-channels/channel{n}" for n in asked.imex_channels)
     for right in rights:
-        if selection.mig and not selection.everything:
-            text = f"all: cannot enable {right} with specific MIG devices selected"
-            raise CommandError(right, text)
         capability = found.mig.config if right == "mig-config" else found.mig.monitor
         capable = [gpu for gpu in selection.gpus if gpu.mig_capable]
         if capability and capable:

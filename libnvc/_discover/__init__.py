@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import DiscoveryError
-from ..model import Inventory, Mig
+from ..model import Inventory
 from . import tables
 from .binaries import find_binaries
 from .devices import find_control
@@ -27,7 +27,7 @@ def discover(
     gid: int | None = None,
     timeout: float = 10.0,
     skip: frozenset[str] = frozenset(),
-    mig_control: bool = False,
+    mig_control: frozenset[str] = frozenset(),
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
@@ -46,8 +46,8 @@ def discover(
         gid: group that asks NVML; None stays who we are.
         timeout: seconds for all of the probe.
         skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
-        mig_control: whether `Inventory.mig` is filled, which only configuring and watching MIG
-            need. Part of it root alone may read.
+        mig_control: for which rights `Inventory.mig` is filled, of "config" and "monitor", which
+            only configuring and watching MIG need. Root alone may read what "config" takes.
 
     Raises:
         DriverNotFoundError: no driver is installed under the root, its kernel module is not
@@ -62,7 +62,7 @@ def discover(
     cache = f"/{ldcache.lstrip('/')}"
     try:
         inventory = _read(driver, cache, path, mps_directory, skip)
-        inventory = _add_capabilities(driver, inventory, mig_control=mig_control)
+        inventory = _add_capabilities(driver, inventory, mig_control)
         if probe:
             from .nvml import add_probe
 
@@ -103,11 +103,13 @@ def _read(
     )
 
 
-def _add_capabilities(driver: DriverRoot, inventory: Inventory, *, mig_control: bool) -> Inventory:
+def _add_capabilities(
+    driver: DriverRoot, inventory: Inventory, mig_control: frozenset[str]
+) -> Inventory:
     capabilities = Capabilities(driver, inventory.proc)
     return inventory.replace(
         gpus=tuple(capabilities.add_to(gpu) for gpu in inventory.gpus),
-        mig=capabilities.control() if mig_control else Mig(),
+        mig=capabilities.control(mig_control),
         imex_channels=find_imex_channels(driver, inventory.proc),
     )
 

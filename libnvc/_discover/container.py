@@ -7,6 +7,7 @@ Only the existence of a few paths is looked at, each resolved inside the contain
 from __future__ import annotations
 
 import os
+from errno import EACCES
 
 from .._native.path import resolve
 from ..errors import ContainerError, NvcError
@@ -15,6 +16,10 @@ from .compat import find_cuda_compat
 from .root import architecture, cause
 
 _DEBIAN = "/etc/debian_version"
+_NOT_PERMITTED = (
+    "only root, or the user who made the container's user namespace, may look into the container: "
+    "run this as root"
+)
 
 
 def inspect_container(target: Target) -> Layout:
@@ -37,9 +42,10 @@ def inspect_container(target: Target) -> Layout:
     try:
         real = resolve(base, target.rootfs)
     except NvcError as error:
-        raise ContainerError(
-            error.message, errno=error.errno, path=asked, step=error.step
-        ) from None
+        failure = ContainerError(error.message, errno=error.errno, path=asked, step=error.step)
+        if error.errno == EACCES:
+            failure.code, failure.hint = "not-permitted", _NOT_PERMITTED
+        raise failure from None
     if real is None:
         raise _failed("open", asked, FileNotFoundError(2, ""))
     return inspect_rootfs(base + real)

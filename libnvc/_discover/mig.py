@@ -36,12 +36,18 @@ class Capabilities:
         self._major = read_major(root, proc, _CAPS_MODULE) if self._names else None
         self._nodes: frozenset[str] | None = None
 
-    def control(self) -> Mig:
-        """Return what configuring and watching MIG take."""
-        if "mig" not in self._names:
+    def control(self, wanted: frozenset[str]) -> Mig:
+        """Return what configuring and watching MIG take.
+
+        Args:
+            wanted: "config", "monitor". The file of a right that is not wanted is left alone: not
+                everybody may read it.
+        """
+        if not wanted or "mig" not in self._names:
             return Mig()
         config, monitor = (
-            self._capability(f"{_DIRECTORY}/mig/{name}") for name in ("config", "monitor")
+            self._capability(f"{_DIRECTORY}/mig/{name}") if name in wanted else None
+            for name in ("config", "monitor")
         )
         return Mig(
             config=config,

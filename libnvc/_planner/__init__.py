@@ -4,6 +4,6 @@
 from __future__ import annotations
 
 from .build import make_plan
-from .select import Selection, select
+from .select import Selection, check_mig_control, select
 
-__all__ = ["Selection", "make_plan", "select"]
+__all__ = ["Selection", "check_mig_control", "make_plan", "select"]

@@ -23,7 +23,7 @@ from .policy import (
     is_granted,
     missing_parts,
 )
-from .select import select
+from .select import check_mig_control, select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
     check_request(request)
     check_inventory(inventory)
     selection = select(inventory, request.devices)
+    check_mig_control(selection, config=request.mig_config, monitor=request.mig_monitor)
     if request.requirements:
         from .requirements import check_requirements
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from errno import ENOENT
 
-from ..errors import MigConfigError, MigMonitorError, MissingDeviceError
+from ..errors import MissingDeviceError
 from ..plan import BindMount, DeviceAccess, DeviceNode
 from .policy import is_made_where_missing, needs_control
 
@@ -42,7 +42,6 @@ def device_operations(
 
     Raises:
         MissingDeviceError: the host has no node of one of them.
-        MigConfigError, MigMonitorError: MIG devices were selected one by one.
     """
     for device in inventory.control:
         if needs_control(device, request.capabilities):
@@ -93,16 +92,12 @@ def _mig_control(
 ) -> Iterator[Operation]:
     """Yield what configuring or watching the MIG devices of the selected GPUs takes: all rights."""
     mig = inventory.mig
-    for wanted, name, error, capability in (
-        (request.mig_config, "config", MigConfigError, mig.config),
-        (request.mig_monitor, "monitor", MigMonitorError, mig.monitor),
+    capable = {gpu.minor for gpu in selection.gpus if gpu.mig_capable}
+    for wanted, name, capability in (
+        (request.mig_config, "config", mig.config),
+        (request.mig_monitor, "monitor", mig.monitor),
     ):
-        if not wanted:
-            continue
-        if selection.mig and not selection.everything:
-            raise error(f"all: cannot enable mig-{name} with specific MIG devices selected")
-        capable = {gpu.minor for gpu in selection.gpus if gpu.mig_capable}
-        if capable and capability is not None:
+        if wanted and capable and capability is not None:
             yield from _mig_rights(inventory, request, f"mig-{name}", capability)
             if request.device_rules and mig.major is not None:
                 minors = sorted({minor for gpu, minor in mig.minors if gpu in capable})

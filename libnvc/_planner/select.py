@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .._record import Record
-from ..errors import UnknownDeviceError
+from ..errors import MigConfigError, MigMonitorError, UnknownDeviceError
 from ..model import Gpu, MigDevice
 from .checks import printable
 
@@ -64,13 +64,31 @@ def select(inventory: Inventory, selectors: Iterable[str]) -> Selection:
     return Selection(gpus=tuple(gpus.values()), mig=tuple(migs.values()), everything=everything)
 
 
+def check_mig_control(selection: Selection, *, config: bool, monitor: bool) -> None:
+    """Refuse the rights to configure or watch MIG beside rights to single MIG devices.
+
+    Raises:
+        MigConfigError, MigMonitorError: MIG devices were selected one by one.
+    """
+    if selection.everything or not selection.mig:
+        return
+    text = "all: cannot enable {} with specific MIG devices selected"
+    if config:
+        raise MigConfigError(text.format("mig-config"))
+    if monitor:
+        raise MigMonitorError(text.format("mig-monitor"))
+
+
 def _find(gpus: tuple[Gpu, ...], token: str) -> tuple[Gpu, MigDevice | None]:
+    # The token is read once: with it anew for each GPU, time would grow with their square.
+    wanted = _read_gpu(token)
     for gpu in gpus:
-        if _names_gpu(token, gpu):
+        if wanted in (gpu.index, gpu.pci, gpu.uuid.lower()):
             return gpu, None
+    asked = _read_mig(token)
     for gpu in gpus:
         for mig in gpu.mig_devices:
-            if _names_mig(token, gpu, mig):
+            if asked in _mig_names(gpu, mig):
                 return gpu, mig
     raise UnknownDeviceError(
         f"{printable(token)}: unknown device", code="unknown-device", hint=_known(gpus)
@@ -87,21 +105,24 @@ def _known(gpus: tuple[Gpu, ...]) -> str:
     return "; ".join(parts)
 
 
-def _names_gpu(token: str, gpu: Gpu) -> bool:
+def _read_gpu(token: str) -> str | int | None:
+    """Return the UUID, PCI address or index that a token means, as a GPU has it."""
     if token[:4].upper() == "GPU-" and len(token) > 4:
-        return gpu.uuid.lower() == token.lower()
-    pci = parse_pci(token)
-    if pci is not None:
-        return gpu.pci == pci
-    return gpu.index == parse_index(token)
+        return token.lower()
+    return parse_pci(token) or parse_index(token)
 
 
-def _names_mig(token: str, gpu: Gpu, mig: MigDevice) -> bool:
+def _read_mig(token: str) -> str | tuple[int | None, int | None]:
+    """Return the UUID or the two indices that a token means."""
     if token[:4].upper() == "MIG-" and len(token) > 4:
-        old = f"MIG-{gpu.uuid}/{mig.gpu_instance}/{mig.compute_instance}" if gpu.uuid else ""
-        return token.lower() in (mig.uuid.lower(), old.lower())
+        return token.lower()
     first, _, second = token.partition(":")
-    return gpu.index == parse_index(first) and mig.index == parse_index(second)
+    return parse_index(first), parse_index(second)
+
+
+def _mig_names(gpu: Gpu, mig: MigDevice) -> tuple[str | tuple[int, int], ...]:
+    old = f"MIG-{gpu.uuid}/{mig.gpu_instance}/{mig.compute_instance}" if gpu.uuid else ""
+    return mig.uuid.lower(), old.lower(), (gpu.index, mig.index)
 
 
 def parse_pci(token: str) -> str | None:

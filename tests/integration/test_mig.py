@@ -57,7 +57,8 @@ def mig_plan(
         layout=libnvc.inspect_container(target),
     )
     probe = libnvc.needs_probe(request)
-    found = libnvc.discover(str(sim), probe=probe, mig_control=control)
+    rights = frozenset({"config"} if control else ())
+    found = libnvc.discover(str(sim), probe=probe, mig_control=rights)
     return libnvc.make_plan(found, request)
 
 

@@ -71,6 +71,8 @@ def test_debug_log(capfd: pytest.CaptureFixture[str], tmp_path: Path, t4: Path) 
         "I listing device /dev/nvidiactl",
     ):
         assert line in said
+    missed = [line for line in said if line.startswith("W missing ")]
+    assert len(missed) == len(set(missed))
     (device,) = (line for line in said if line.startswith("I listing device /dev/nvidia0 "))
     assert re.fullmatch(r".* \(GPU-[0-9a-f-]{36} at 00000000:[0-9a-f]{2}:[0-9a-f]{2}\.0\)", device)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 from libnvc.cli import container_cli as module
 from libnvc.cli import container_info
-from libnvc.cli.container_common import CommandError
 from libnvc.cli.container_list import Question, paths, read_question
 
 import libnvc.sim
@@ -353,10 +352,13 @@ def test_rights_of_a_simulated_host(capfd: pytest.CaptureFixture[str], tmp_path:
     assert rights[2:] == [f"{CAP}{3 + 135 + number}" for number in range(135)]
 
 
-@pytest.mark.parametrize("right", ["mig-config", "mig-monitor"])
-def test_rights_to_mig_do_not_go_with_one_device(right: str) -> None:
+@pytest.mark.parametrize(
+    ("right", "error"),
+    [("mig-config", libnvc.MigConfigError), ("mig-monitor", libnvc.MigMonitorError)],
+)
+def test_rights_to_mig_do_not_go_with_one_device(right: str, error: type[libnvc.NvcError]) -> None:
     asked = read_question(["", "-d0:0", f"--{right}=all"])
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(error) as refused:
         paths(with_mig(devices=True), asked)
     text = f"{right} error: all: cannot enable {right} with specific MIG devices selected"
-    assert str(refused.value) == text
+    assert module.describe(refused.value) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+from errno import EACCES
 from typing import TYPE_CHECKING
 
 import pytest
@@ -136,3 +137,27 @@ def test_rootfs_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(libnvc.ContainerError) as failure:
         inspect_rootfs(f"{tmp_path}/file")
     assert str(failure.value) == f"open failed: {tmp_path}/file: not a directory"
+
+
+def test_ordinary_user_is_told_to_be_root() -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            inspect_container(Target(pid=1, rootfs="/srv"))
+        except libnvc.ContainerError as error:
+            os.write(writer, f"{error}\n{error.errno}\n{error.code}\n{error.hint}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with open(reader, encoding="utf-8") as told:
+        text, errno, code, hint = told.read().split("\n")
+    assert text == "path error: /proc/1/root: permission denied"
+    assert (int(errno), code) == (EACCES, "not-permitted")
+    assert hint == (
+        "only root, or the user who made the container's user namespace, may look into the "
+        "container: run this as root"
+    )

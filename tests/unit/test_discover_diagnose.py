@@ -418,5 +418,6 @@ def test_every_code_is_documented() -> None:
         "nvml-crashed",
         "nvml-not-loaded",
         "unknown-device",
+        "not-permitted",
     }
     assert set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(), re.MULTILINE)) == codes

@@ -21,6 +21,7 @@ DEVICES = """Character devices:
 Block devices:
   8 nvidia-caps
 """
+BOTH = frozenset({"config", "monitor"})
 FILE = "DeviceFileMinor: {}\nDeviceFileMode: 292\nDeviceFileModify: 1\n"
 
 
@@ -96,7 +97,7 @@ def test_what_can_be_divided(tree: Path) -> None:
 
 def test_rights_to_configure(tree: Path) -> None:
     _, found = capabilities(tree)
-    assert found.control() == Mig(
+    assert found.control(BOTH) == Mig(
         config=right("mig/config", 1),
         monitor=right("mig/monitor", 2),
         minors=((0, 3), (0, 4), (1, 156)),
@@ -107,7 +108,7 @@ def test_rights_to_configure(tree: Path) -> None:
 def test_module_without_capability_devices(tree: Path) -> None:
     (tree / "proc/devices").write_text(DEVICES.replace("511 nvidia-caps\n", ""))
     _, found = capabilities(tree)
-    assert found.control() == Mig(
+    assert found.control(BOTH) == Mig(
         config=Capability(path="capabilities/mig/config"),
         monitor=Capability(path="capabilities/mig/monitor"),
     )
@@ -120,12 +121,12 @@ def test_module_without_capability_devices(tree: Path) -> None:
 def test_right_without_a_minor_has_no_device(tree: Path, text: str) -> None:
     (tree / "proc/driver/nvidia/capabilities/mig/config").write_text(text, encoding="latin-1")
     _, found = capabilities(tree)
-    assert found.control().config == Capability(path="capabilities/mig/config")
+    assert found.control(BOTH).config == Capability(path="capabilities/mig/config")
 
 
 def test_host_without_mig(tmp_path: Path) -> None:
     root, found = capabilities(tmp_path)
-    assert found.control() == Mig()
+    assert found.control(BOTH) == Mig()
     assert found.add_to(gpu(0)) == gpu(0)
     # A module that learns of MIG later changes the result.
     assert root.identities[f"{tmp_path}/proc/driver/nvidia/capabilities"].ino == 0
@@ -174,5 +175,23 @@ def test_unreadable_capability_is_told(tree: Path) -> None:
     path.mkdir()
     _, found = capabilities(tree)
     with pytest.raises(libnvc.MalformedFileError) as failure:
-        found.control()
+        found.control(BOTH)
     assert str(failure.value) == f"unsupported file format: {path}"
+
+
+@pytest.mark.parametrize(("wanted", "other"), [("config", "monitor"), ("monitor", "config")])
+def test_right_that_is_not_wanted_is_not_read(tree: Path, wanted: str, other: str) -> None:
+    """Root alone may read the file of the right to configure."""
+    path = tree / "proc/driver/nvidia/capabilities/mig" / other
+    path.unlink()
+    path.mkdir()
+    _, found = capabilities(tree)
+    mig = found.control(frozenset({wanted}))
+    assert getattr(mig, wanted) is not None
+    assert getattr(mig, other) is None
+    assert len(mig.minors) == 3
+
+
+def test_no_right_wanted(tree: Path) -> None:
+    _, found = capabilities(tree)
+    assert found.control(frozenset()) == Mig()

@@ -194,6 +194,14 @@ def test_rights_to_configure() -> None:
     assert not [op for op in plan.operations if op.origin.startswith("mig:")]
 
 
+def test_mixed_rights_are_refused_before_requirements_are_looked_at() -> None:
+    request = Request(devices=("1:0",), mig_config=True, requirements=("driver>1000",))
+    with pytest.raises(libnvc.MigConfigError) as refused:
+        make_plan(HOST, request)
+    text = "all: cannot enable mig-config with specific MIG devices selected"
+    assert str(refused.value) == text
+
+
 def test_nothing_to_configure() -> None:
     """As in the reference: no error where no GPU can be divided."""
     plan = make_plan(HOST, Request(devices=("2",), mig_config=True))

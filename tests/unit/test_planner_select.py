@@ -114,6 +114,19 @@ def test_host_without_gpus_knows_no_unknown_device() -> None:
     assert select(inventory(), ("all", "7", "junk")).gpus == ()
 
 
+def test_work_grows_with_the_selectors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [gpu(n, f"00000000:{n:02x}:00.0", minor=n, uuid=f"GPU-{n}") for n in range(128)]
+    read = []
+
+    def count(token: str) -> str | None:
+        read.append(token)
+        return parse_pci(token)
+
+    monkeypatch.setitem(select.__globals__, "parse_pci", count)
+    found = select(inventory(*gpus), (",".join(each.pci for each in gpus),))
+    assert len(found.gpus) == len(read) == 128
+
+
 @pytest.mark.parametrize(
     ("text", "pci"),
     [

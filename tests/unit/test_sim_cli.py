@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import libnvc.sim
+from libnvc.sim.faults import FAULTS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,6 +45,16 @@ def test_list(nvc_sim: Run) -> None:
         "workstation  550.90.07   12.4  desktop, 1 GeForce RTX 4080, 32-bit libraries\n"
         "rack-128     550.54.15   12.4  no such machine: 128 Tesla T4, minor numbers shuffled\n"
     )
+
+
+def test_documented() -> None:
+    """The page shows all hosts, as the command does, and explains all faults."""
+    page = (Path(__file__).parents[2] / "docs/simulated-driver.md").read_text()
+    for profile in libnvc.sim.profiles():
+        row = rf"^{profile.name} +{profile.driver_version} +{profile.cuda_version} +"
+        assert re.search(row + re.escape(profile.title) + "$", page, re.MULTILINE)
+    for fault in FAULTS:
+        assert f"\n| `{fault}` | " in page
 
 
 def test_list_as_json(nvc_sim: Run) -> None:
