@@ -35,6 +35,7 @@ MODULES = [
     "cache",
     "undo",
     "steps",
+    "access",
     "ops",
     "worker",
     "job",
