@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -214,7 +215,16 @@ def test_a_container_without_a_program_gets_one(tmp_path: Path, rootfs: Path) ->
     view = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
     mount = 'mount -t cgroup2 none /sys/fs/cgroup; exec "$@"'
     done = subprocess.run(
-        [*view, mount, "sh", sys.executable, "-P", script, rootfs, f"libnvc-{tmp_path.name}"],
+        [
+            *view,
+            mount,
+            "sh",
+            sys.executable,
+            "-P",
+            script,
+            rootfs,
+            f"libnvc-{os.getpid()}-{tmp_path.name}",
+        ],
         capture_output=True,
         text=True,
         check=False,
