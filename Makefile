@@ -130,9 +130,12 @@ asan-python:
 ROUNDS ?= 30
 
 # What is installed is measured: the tree, which also has a libnvc, comes last in the search path.
+# It mounts a tmpfs, in a namespace of its own.
 bench: $(VENV)/.built
+	@[ "$$(id -u)" = 0 ] || { echo "make bench: needs root: it runs containers" >&2; exit 1; }
 	$(NEED) strace=strace runc=runc
-	@$(BIN)/python -P -c 'import sys; sys.path.append("."); from bench.run import main; main($(ROUNDS))'
+	@unshare --mount --propagation private $(BIN)/python -P -c \
+	  'import sys; sys.path.append("."); from bench.run import main; main($(ROUNDS))'
 
 # --- lint ---------------------------------------------------------------------------------------
 

@@ -26,6 +26,10 @@ PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 #: The row that others are compared with.
 BARE = "python3 -I -S -c pass (P)"
 
+_CONFIGURE = "≤ 2.5 P, ≤ 2 500 calls"
+_APPLY = "≤ 5 ms, 1 child"
+_LIBRARY = "Library calls in a running process, all GPUs and capabilities"
+
 GPUS = (1, 8, 64, 128)
 ENTRIES = (500, 5_000, 50_000)
 
@@ -75,11 +79,13 @@ class Job(Record):
 def all_jobs(setting: Setting) -> list[Job]:
     """Return every job, with what it needs."""
     driver = setting.driver(profile("dgx-a100"))
-    library = setting.library(setting.container())
+    library = setting.library(setting.container(setting.rootfs()))
+    used = setting.used_rootfs(driver)
     return [
         *_commands(driver),
-        *_configures(setting, driver),
+        *_configures(setting, driver, used),
         *_calls(library, driver),
+        *_calls_again(setting.library(setting.container(used)), driver),
         *_containers(setting, driver),
         *_growth(setting, library),
         *_caches(setting, library),
@@ -89,6 +95,7 @@ def all_jobs(setting: Setting) -> list[Job]:
 def _commands(driver: str) -> Iterator[Job]:
     commands = {
         Row(name=BARE): [PYTHON, "-I", "-S", "-c", "pass"],
+        Row(name="python3 -c pass, as the commands start it"): [sys.executable, "-c", "pass"],
         Row(name="nvidia-container-cli --version"): [CLI, "--version"],
         Row(name="info", target="≤ 4 P"): [CLI, f"--root={driver}", "info"],
         Row(name="list", target="≤ 4 P"): [CLI, f"--root={driver}", "list"],
@@ -97,34 +104,45 @@ def _commands(driver: str) -> Iterator[Job]:
         yield _command("Commands", row, command)
 
 
-def _configures(setting: Setting, driver: str) -> Iterator[Job]:
+def _configures(setting: Setting, driver: str, used: Path) -> Iterator[Job]:
     some = ["configure", "--device=0", "--utility", "--compute"]
-    plain = setting.container()
-    yield _configure(Row(name="configure, 1 GPU, utility+compute"), plain, driver, some)
-    target = "≤ 2.5 P, ≤ 2 500 calls"
+    everything = configure_everything()
+    container = setting.container(setting.rootfs())
+    yield _configure(Row(name="configure, 1 GPU, utility+compute"), container, driver, some)
     for version in cgroup_versions():
-        row = Row(name=f"configure, all, cgroup {version}", target=target)
-        container = setting.container(cgroup=version)
-        yield _configure(row, container, driver, configure_everything())
-    row = Row(name="configure, all, image without ldconfig")
-    bare = setting.container(ldconfig=False)
-    yield _configure(row, bare, driver, configure_everything())
+        row = Row(name=f"configure, all, cgroup {version}", target=_CONFIGURE)
+        container = setting.container(setting.rootfs(), cgroup=version)
+        yield _configure(row, container, driver, everything)
+    images = {
+        "used before": used,
+        "without ldconfig": setting.rootfs(ldconfig=False),
+        "on disk": setting.disk_rootfs(),
+    }
+    for name, image in images.items():
+        row = Row(name=f"configure, all, image {name}", target=_CONFIGURE)
+        yield _configure(row, setting.container(image), driver, everything)
 
 
 def _calls(library: Library, driver: str) -> Iterator[Job]:
-    section = "Library calls in a running process, all GPUs and capabilities"
-    target = "≤ 5 ms, 1 child"
     names = {
         "discover": (Row(name="discover"),),
         "plan": (Row(name="make_plan"),),
-        "apply": (Row(name="apply", target=target), Row(name="detach")),
+        "apply": (Row(name="apply", target=_APPLY), Row(name="detach")),
         "apply-without-cache": (
             Row(name="apply, loader cache left alone", against="apply"),
             Row(name="detach, loader cache left alone", against="detach"),
         ),
     }
     for name, rows in names.items():
-        yield _call(section, rows, library, name, driver)
+        yield _call(_LIBRARY, rows, library, name, driver)
+
+
+def _calls_again(library: Library, driver: str) -> Iterator[Job]:
+    rows = (
+        Row(name="apply, image used before", target=_APPLY, against="apply"),
+        Row(name="detach, image used before", against="detach"),
+    )
+    yield _call(_LIBRARY, rows, library, "apply", driver)
 
 
 def _containers(setting: Setting, driver: str) -> Iterator[Job]:

@@ -98,7 +98,7 @@ def run(command: Sequence[str]) -> float:
             (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
         ]
         start = perf_counter()
-        pid = os.posix_spawnp(command[0], command, ENVIRONMENT, file_actions=actions)
+        pid = os.posix_spawnp(command[0], list(command), ENVIRONMENT, file_actions=actions)
         _, status = os.waitpid(pid, 0)
         seconds = perf_counter() - start
         _check(os.waitstatus_to_exitcode(status), command, errors)

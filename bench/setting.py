@@ -14,7 +14,7 @@ from libnvc._native.ldcache import parse
 from libnvc.model import CAPABILITIES
 from libnvc.sim.cachewriter import write_cache
 from libnvc.sim.machine import this_machine
-from libnvc.testing import PROGRAMS, configure_hook, make_rootfs
+from libnvc.testing import PROGRAMS, OciContainer, configure_hook, make_rootfs
 
 from .held import HeldContainer
 
@@ -34,10 +34,12 @@ def profile(name: str) -> Profile:
 
 
 class Setting:
-    """Makes what the jobs need, below one directory; all ends with the exit stack."""
+    """Makes what the jobs need; all ends with the exit stack."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, disk: Path, stack: ExitStack) -> None:
+        """Take an empty directory, and one on a disk for the image that shall be there."""
         self._directory = directory
+        self._disk = disk
         self._stack = stack
         self._made = 0
 
@@ -71,10 +73,19 @@ class Setting:
         programs = [name for name in PROGRAMS if ldconfig or name != "ldconfig"]
         return make_rootfs(self.fresh(), programs)
 
-    def container(self, *, ldconfig: bool = True, cgroup: str = "") -> libnvc.Target:
+    def disk_rootfs(self) -> Path:
+        """Make a root file system on a disk."""
+        return make_rootfs(self._disk / "rootfs")
+
+    def used_rootfs(self, driver: str) -> Path:
+        """Make a root file system that a container with GPUs has left its mount points in."""
+        rootfs = self.rootfs()
+        with OciContainer(self.fresh(), rootfs, prestart=[self.hook(driver, rootfs)]):
+            return rootfs
+
+    def container(self, rootfs: Path, *, cgroup: str = "") -> libnvc.Target:
         """Have a container without GPUs, in its prestart hook until the end."""
-        root = self.rootfs(ldconfig=ldconfig)
-        return self._stack.enter_context(HeldContainer(self.fresh(), root, cgroup)).target
+        return self._stack.enter_context(HeldContainer(self.fresh(), rootfs, cgroup)).target
 
     def hook(self, driver: str, rootfs: Path) -> Path:
         """Write a prestart hook that gives everything."""

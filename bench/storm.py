@@ -43,9 +43,7 @@ def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]
 
 
 def _storm(setting: Setting, rootfs: Path, prestart: list[Path]) -> Storm:
-    containers = [
-        OciContainer(setting.fresh(), rootfs, prestart=prestart) for _ in range(CREATES)
-    ]
+    containers = [OciContainer(setting.fresh(), rootfs, prestart=prestart) for _ in range(CREATES)]
     try:
         start = perf_counter()
         with ThreadPoolExecutor(AT_ONCE) as pool:
