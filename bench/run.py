@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -25,7 +27,7 @@ _COLUMNS = ("ms", "half lies in", "in P", "ratio", "calls", "children", "MiB")
 _LEGEND = """\
 Medians. P: the bare interpreter. Ratio: to the same step of a plain container, or of the apply and
 detach above. Calls, children: those of the interpreter's start included; for the library those of
-the call alone. Images and drivers are on a tmpfs, but for the image on disk.
+the call alone. Images are on a tmpfs but for "image on disk" and the many creates.
 """
 
 
@@ -145,8 +147,11 @@ def _told(kind: str, done: list[storm.Storm]) -> str:
     failures = [failure for one in done for failure in one.failures]
     rate = median(one.rate for one in done)
     # A runtime puts its own words in front of a hook's.
-    said = f"; the first: {failures[0].rpartition('stderr: ')[2]}" if failures else ""
-    return (
-        f"{storm.CREATES} creates, {storm.AT_ONCE} at a time, one root file system, {kind}: "
-        f"{rate:.1f}/s, {len(failures)} of {len(done) * storm.CREATES} failed{said}"
+    said = Counter(re.sub(r"^.*stderr: |/tmp/\S*/|[\\n\"]*$", "", one) for one in failures)
+    return "\n".join(
+        [
+            f"{storm.CREATES} creates, {storm.AT_ONCE} at a time, one root file system, {kind}: "
+            f"{rate:.1f}/s, {len(failures)} of {len(done) * storm.CREATES} failed",
+            *(f"  {number} times: {text}" for text, number in said.most_common(3)),
+        ]
     )

@@ -37,7 +37,7 @@ class Setting:
     """Makes what the jobs need; all ends with the exit stack."""
 
     def __init__(self, directory: Path, disk: Path, stack: ExitStack) -> None:
-        """Take an empty directory, and one on a disk for the image that shall be there."""
+        """Take an empty directory, and one on a disk for the images that shall be there."""
         self._directory = directory
         self._disk = disk
         self._stack = stack
@@ -75,7 +75,7 @@ class Setting:
 
     def disk_rootfs(self) -> Path:
         """Make a root file system on a disk."""
-        return make_rootfs(self._disk / "rootfs")
+        return make_rootfs(self._disk / self.fresh().name)
 
     def used_rootfs(self, driver: str) -> Path:
         """Make a root file system that a container with GPUs has left its mount points in."""
