@@ -13,7 +13,7 @@ from libnvc.testing import OciContainer, configure_hook
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Its last argument but one is --pid=PID.
+# $0 is our directory, $1 is --pid=PID.
 _HOLD = 'echo "${1#--pid=}" >"$0/ready"; read -r _ <"$0/release"'
 
 

@@ -152,6 +152,6 @@ def _told(kind: str, done: list[storm.Storm]) -> str:
         [
             f"{storm.CREATES} creates, {storm.AT_ONCE} at a time, one root file system, {kind}: "
             f"{rate:.1f}/s, {len(failures)} of {len(done) * storm.CREATES} failed",
-            *(f"  {number} times: {text}" for text, number in said.most_common(3)),
+            *(f"  {number} of them: {text}" for text, number in said.most_common(3)),
         ]
     )
