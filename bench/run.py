@@ -98,7 +98,7 @@ def main(rounds: int) -> None:
 
     Needs root, and a mount namespace that it may change.
     """
-    console = Console(width=_WIDTH, highlight=False)
+    console = Console(width=_WIDTH, highlight=False, markup=False)
     with ExitStack() as stack:
         disk, memory = _directory(stack), _directory(stack)
         # How long a disk takes to make a file depends on who else uses it.
