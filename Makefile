@@ -24,7 +24,7 @@ SOURCES := pyproject.toml setup.py LICENSE \
 	$(shell find libnvc cli csrc -name __pycache__ -prune -o -print)
 C_FILES = $(shell find csrc libnvc/sim tests -name '*.[ch]' -not -path '*/data/*')
 
-.PHONY: help build demo test test-old-kernel test-asan lint format clean asan-python pytest
+.PHONY: help build demo test test-old-kernel test-asan bench lint format clean asan-python pytest
 
 help:
 	@echo "make build            $(VENV) with libnvc and every command in $(VENV)/bin"
@@ -32,6 +32,7 @@ help:
 	@echo "make test             every test, against the installed package"
 	@echo "make test-old-kernel  the same as if on a kernel without the newer mount calls"
 	@echo "make test-asan        the same with the C core under AddressSanitizer and UBSan"
+	@echo "make bench            what everything costs, in one run (ROUNDS=5: a quick look); needs root"
 	@echo "make lint             ruff, mypy, layers, clang-format, C warnings and -fanalyzer"
 	@echo "make format           rewrite the sources as the formatters want them"
 	@echo "make clean            remove what these made"
@@ -124,6 +125,18 @@ asan-python:
 	@echo 'import os; os.environ.pop("LD_PRELOAD", None)' \
 	  >$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/asan.pth
 
+# --- benchmarks ---------------------------------------------------------------------------------
+
+ROUNDS ?= 30
+
+# What is installed is measured: the tree, which also has a libnvc, comes last in the search path.
+# It mounts a tmpfs, in a namespace of its own.
+bench: $(VENV)/.built
+	@[ "$$(id -u)" = 0 ] || { echo "make bench: needs root: it runs containers" >&2; exit 1; }
+	$(NEED) strace=strace runc=runc
+	@unshare --mount --propagation private $(BIN)/python -P -c \
+	  'import sys; sys.path.append("."); from bench.run import main; main($(ROUNDS))'
+
 # --- lint ---------------------------------------------------------------------------------------
 
 $(VENV)/.lint: $(VENV)/.test
@@ -135,7 +148,7 @@ $(VENV)/.lint: $(VENV)/.test
 lint: $(VENV)/.built $(VENV)/.lint
 	@echo "lint: ruff check";           $(BIN)/ruff check --quiet .
 	@echo "lint: ruff format";          $(BIN)/ruff format --quiet --check .
-	@echo "lint: mypy --strict";        $(BIN)/mypy --no-error-summary libnvc cli tests examples csrc/ffi_build.py
+	@echo "lint: mypy --strict";        $(BIN)/mypy --no-error-summary libnvc cli tests examples bench csrc/ffi_build.py
 	@echo "lint: layers";               cd $(VENV) && bin/lint-imports --no-cache --config ../pyproject.toml >lint-imports.log || { cat lint-imports.log; exit 1; }
 	@echo "lint: clang-format";         $(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	@echo "lint: C warnings, -fanalyzer"; PYTHONSAFEPATH=1 $(BIN)/pytest -q --no-summary tests/c/test_analyzer.py >$(VENV)/analyzer.log || { cat $(VENV)/analyzer.log; exit 1; }

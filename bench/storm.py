@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many containers created at the same time on one root file system."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from libnvc._record import Record
+from libnvc.testing import ContainerFailedError, OciContainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .setting import Setting
+
+CREATES = 20
+AT_ONCE = 4
+
+
+class Storm(Record):
+    """What became of it.
+
+    Attributes:
+        rate: creates per second, failed ones included.
+        failures: the messages of those that failed.
+    """
+
+    rate: float
+    failures: tuple[str, ...]
+
+
+def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]:
+    """Create containers without and with GPUs, in turn; return what became of each storm.
+
+    Each has an image of its own, which no container has used yet, on a disk: there it takes longest
+    to make the mount points, so it is likelier that two do so at once.
+    """
+    done: dict[str, list[Storm]] = {"plain": [], "configured": []}
+    for _ in range(rounds):
+        done["plain"].append(_storm(setting, setting.disk_rootfs(), []))
+        image = setting.disk_rootfs()
+        done["configured"].append(_storm(setting, image, [setting.hook(driver, image)]))
+    return done
+
+
+def _storm(setting: Setting, image: Path, prestart: list[Path]) -> Storm:
+    containers = [OciContainer(setting.fresh(), image, prestart=prestart) for _ in range(CREATES)]
+    try:
+        start = perf_counter()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            errors = list(pool.map(_create, containers))
+        seconds = perf_counter() - start
+    finally:
+        for container in containers:
+            container.delete()
+    return Storm(rate=CREATES / seconds, failures=tuple(error for error in errors if error))
+
+
+def _create(container: OciContainer) -> str:
+    try:
+        container.create()
+    except ContainerFailedError as error:
+        return str(error)
+    return ""
