@@ -45,7 +45,7 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         UnsupportedKernelError: the kernel lacks a call.
     """
     encoded = flat.encode(plan)
-    with journal.Journals(target.pid, timeout) as journals:
+    with journal.Journals(target, timeout) as journals:
         file = journals.create()
         left = True
         try:
@@ -76,7 +76,7 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
                 file.close()
     return Applied(
         target=target,
-        warnings=plan.warnings + warnings,
+        warnings=plan.warnings + journals.warnings + warnings,
         journal=journal.path(file.name),
         journal_fd=-1 if file.name else file.fd,
         journal_inode=0 if file.name else os.fstat(file.fd).st_ino,
@@ -105,14 +105,14 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         return
     if isinstance(what, Applied):
         name = what.journal.rpartition("/")[2]
-        with journal.Journals(what.target.pid, timeout) as journals:
+        with journal.Journals(what.target, timeout) as journals:
             _refuse_if_older(what.target.pid, name, journals.names())
             _detach_journal(journals, name, ldconfig, timeout)
         return
     found = False
     # Another process of the container may have been named when it was applied.
     for pid in journal.processes(what.pid) or [what.pid]:
-        with journal.Journals(pid, timeout) as journals:
+        with journal.Journals(what.replace(pid=pid), timeout) as journals:
             for name in journals.names():
                 found = True
                 _detach_journal(journals, name, ldconfig, timeout)

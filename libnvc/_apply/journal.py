@@ -12,21 +12,30 @@ import stat
 
 from .._native.apply import JournalFile, start_time
 from ..errors import ContainerError, MalformedFileError, NvcError
+from .lock import acquire, create, release, remove_unheld, unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from ..model import Target
+
 DIRECTORY = "/run/libnvc"
+_ROOT_LOCK = "root."
 
 
 class Journals:
     """The journals of one container, locked: who applies or detaches is alone.
 
-    The worker inherits the lock, so that it outlives its caller. A context manager.
+    Alone also with its root file system, which other containers may have as well: all of them make
+    mount points there, and write its loader cache. The worker inherits the locks, so that they
+    outlive its caller. A context manager.
+
+    Attributes:
+        warnings: one line each.
     """
 
-    def __init__(self, pid: int, timeout: float) -> None:
+    def __init__(self, target: Target, timeout: float) -> None:
         """Lock the journals of the container that a process is in.
 
         Whoever may not write to /run has none: journals are memory files then. So are those of a
@@ -37,33 +46,52 @@ class Journals:
             ContainerError: no such process; others hold the lock all the time.
             NvcError: the directory is not one that only we may enter.
         """
+        pid = target.pid
         started = start_time(pid)
+        self.warnings: tuple[str, ...] = ()
         self._prefix = f"{pid}.{started}."
         self._directory = _open_directory() if pid else -1
         self._lock_name = f"lock.{pid}.{started}"
-        self._lock = -1
+        self._lock = self._root_lock = -1
         if self._directory < 0:
             return
         try:
-            self._lock = _lock(self._directory, self._lock_name, timeout, pid)
+            self._lock = acquire(self._lock_name, self._directory, path(self._lock_name), timeout)
+            if self._lock < 0:
+                raise ContainerError(
+                    f"process {pid}: something else is being applied to its container, or "
+                    f"detached from it, for more than {timeout:g} seconds"
+                )
+            self._lock_root(target, timeout)
         except BaseException:
-            os.close(self._directory)
+            self._unlock()
             raise
+
+    def _lock_root(self, target: Target, timeout: float) -> None:
+        self._root_name = _root_lock_name(target.pid, target.rootfs)
+        if not self._root_name:
+            return
+        shown = path(self._root_name)
+        self._root_lock = acquire(self._root_name, self._directory, shown, timeout)
+        if self._root_lock < 0:
+            self.warnings = (
+                f"{shown}: another container with this root file system is being changed for more "
+                f"than {timeout:g} seconds: going on without waiting for it",
+            )
+
+    def _unlock(self) -> None:
+        if self._root_lock >= 0:
+            release(self._root_lock, self._root_name, self._directory)
+        if self._lock >= 0:
+            release(self._lock, "" if self._numbers() else self._lock_name, self._directory)
+        os.close(self._directory)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._directory < 0:
-            return
-        if not self._numbers():
-            _unlink(self._lock_name, self._directory)
-        import fcntl
-
-        # By hand: a process that another thread forked meanwhile has the descriptor, too.
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        os.close(self._lock)
-        os.close(self._directory)
+        if self._directory >= 0:
+            self._unlock()
 
     def create(self) -> JournalFile:
         """Make an empty journal; those of processes that are gone are removed on the way."""
@@ -71,7 +99,7 @@ class Journals:
             return JournalFile(os.memfd_create("libnvc-journal"))
         _prune(self._directory)
         name = f"{self._prefix}{max(self._numbers(), default=0) + 1}"
-        fd = _create(name, os.O_EXCL, self._directory)
+        fd = create(name, os.O_EXCL, self._directory, path(name))
         return JournalFile(fd, self._directory, name)
 
     def names(self) -> list[str]:
@@ -97,7 +125,7 @@ class Journals:
     def remove(self, name: str) -> None:
         """Remove a journal; that it is gone already is fine."""
         if name:
-            _unlink(name, self._directory)
+            unlink(name, self._directory)
 
     def _numbers(self) -> list[int]:
         if self._directory < 0:
@@ -131,57 +159,13 @@ def path(name: str) -> str:
     return f"{DIRECTORY}/{name}" if name else ""
 
 
-def _lock(directory: int, name: str, timeout: float, pid: int) -> int:
-    import fcntl
-    import time
-
-    deadline = time.monotonic() + timeout
-    while True:
-        lock = _create(name, 0, directory)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(lock, name, directory):
-                return lock
-        except BlockingIOError:
-            pass
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        if time.monotonic() > deadline:
-            raise ContainerError(
-                f"process {pid}: something else is being applied to its container, or detached "
-                f"from it, for more than {timeout:g} seconds"
-            )
-        time.sleep(0.005)
-
-
-def _create(name: str, more: int, directory: int) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | more
+def _root_lock_name(pid: int, rootfs: str) -> str:
+    """Return the name of the lock for a container's root file system, "" if it is not there."""
     try:
-        return os.open(name, flags, 0o600, dir_fd=directory)
-    except OSError as error:
-        raise NvcError(
-            f"file creation failed: {path(name)}: {str(error.strerror).lower()}",
-            errno=error.errno or 0,
-            path=path(name),
-            step="file creation",
-        ) from error
-
-
-def _is_at(fd: int, name: str, directory: int) -> bool:
-    """Tell whether a file still has its name: whoever held the lock may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=directory))
-    except FileNotFoundError:
-        return False
-
-
-def _unlink(name: str, directory: int) -> None:
-    try:  # noqa: SIM105 - contextlib costs more than all of this module
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass
+        status = os.stat(f"/proc/{pid}/root{rootfs}")
+    except OSError:
+        return ""  # whoever applies says what is wrong
+    return f"{_ROOT_LOCK}{status.st_dev}.{status.st_ino}"
 
 
 def _open_directory() -> int:
@@ -216,8 +200,10 @@ def _prune(directory: int) -> None:
     gone: dict[tuple[int, int], bool] = {}
     for name in os.listdir(directory):
         pid, started, _ = _parse(name)
-        if pid and gone.setdefault((pid, started), _is_gone(pid, started)):
-            _unlink(name, directory)
+        if name.startswith(_ROOT_LOCK):
+            remove_unheld(name, directory)
+        elif pid and gone.setdefault((pid, started), _is_gone(pid, started)):
+            unlink(name, directory)
 
 
 def _is_gone(pid: int, started: int) -> bool:

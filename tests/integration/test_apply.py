@@ -392,7 +392,7 @@ def test_a_journal_in_memory_is_used_once(
     ("options", "message"),
     [
         ("nr_inodes=2", "file creation failed: {directory}/lock.{pid}: no space left on device"),
-        ("nr_inodes=3", "file creation failed: {directory}/{pid}.1: no space left on device"),
+        ("nr_inodes=4", "file creation failed: {directory}/{pid}.1: no space left on device"),
         ("size=4k", "size failed: journal: no space left on device"),
         ("size=12k", "size failed: journal: no space left on device"),
     ],
