@@ -163,7 +163,7 @@ def _root_lock_name(pid: int, rootfs: str) -> str:
     """Return the name of the lock for a container's root file system, "" if it is not there."""
     try:
         status = os.stat(f"/proc/{pid}/root{rootfs}")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL
         return ""  # whoever applies says what is wrong
     return f"{_ROOT_LOCK}{status.st_dev}.{status.st_ino}"
 
