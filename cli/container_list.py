@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libnvc._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, PROC_DIRECTORY
 from libnvc._record import Record
 
 from ._argp import Option, Parser
@@ -44,8 +45,6 @@ PARSER = Parser(
 
 #: the sections after the devices, in order of output
 _SECTIONS = ("binaries", "libraries", "ipcs", "firmwares")
-_PROC = "/proc/driver/nvidia"
-_CAPS = "/dev/nvidia-caps"
 
 
 class Question(Record):
@@ -140,9 +139,9 @@ def _devices(found: Inventory, asked: Question) -> Iterator[str]:
     for _, mig in selection.mig if not rights else ():
         # files first, then devices
         accesses = (mig.gpu_access, mig.compute_access)
-        yield from (f"{_PROC}/{access.path}" for access in accesses)
+        yield from (f"{PROC_DIRECTORY}/{access.path}" for access in accesses)
         yield from (access.device.path for access in accesses if access.device)
-    yield from (f"/dev/nvidia-caps-imex-channels/channel{n}" for n in asked.imex_channels)
+    yield from (f"{IMEX_DIRECTORY}/channel{n}" for n in asked.imex_channels)
     for right in rights:
         capability = found.mig.config if right == "mig-config" else found.mig.monitor
         capable = [gpu for gpu in selection.gpus if gpu.mig_capable]
@@ -152,14 +151,16 @@ def _devices(found: Inventory, asked: Question) -> Iterator[str]:
 
 def _right(found: Inventory, capability: Capability, gpus: list[Gpu]) -> Iterator[str]:
     """Yield what configuring or watching MIG takes."""
-    yield f"{_PROC}/{capability.path}"
+    yield f"{PROC_DIRECTORY}/{capability.path}"
     if capability.device:
         yield capability.device.path
     for gpu in gpus:
-        yield f"{_PROC}/capabilities/gpu{gpu.minor}"
+        yield f"{PROC_DIRECTORY}/capabilities/gpu{gpu.minor}"
         if found.mig.major is not None:
-            yield _CAPS
-            yield from (f"{_CAPS}/nvidia-cap{n}" for of, n in found.mig.minors if of == gpu.minor)
+            yield CAPS_DIRECTORY
+            yield from (
+                f"{CAPS_DIRECTORY}/nvidia-cap{n}" for of, n in found.mig.minors if of == gpu.minor
+            )
 
 
 def _is_listed(device: DeviceFile) -> bool:

@@ -12,6 +12,7 @@ import os
 from ..model import Capability, DeviceFile, Mig, MigDevice
 from .procfs import is_number, read_major
 from .root import DriverRoot, read_file
+from .tables import CAPS_DIRECTORY, CAPS_MODULE, IMEX_DIRECTORY, IMEX_MODULE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from ..model import Gpu
 
 _DIRECTORY = "capabilities"
-_CAPS_MODULE = "nvidia-caps"
-_CAPS_DIRECTORY = "/dev/nvidia-caps"
-_IMEX_MODULE = "nvidia-caps-imex-channels"
-_IMEX_DIRECTORY = "/dev/nvidia-caps-imex-channels"
 
 
 class Capabilities:
@@ -33,7 +30,7 @@ class Capabilities:
         self._root = root
         self._proc = proc
         self._names = self._list(_DIRECTORY)
-        self._major = read_major(root, proc, _CAPS_MODULE) if self._names else None
+        self._major = read_major(root, proc, CAPS_MODULE) if self._names else None
         self._nodes: frozenset[str] | None = None
 
     def control(self, wanted: frozenset[str]) -> Mig:
@@ -109,10 +106,10 @@ class Capabilities:
 
     def _device(self, minor: int) -> DeviceFile:
         if self._nodes is None:
-            self._nodes = frozenset(_list_noted(self._root, self._root.host(_CAPS_DIRECTORY)))
+            self._nodes = frozenset(_list_noted(self._root, self._root.host(CAPS_DIRECTORY)))
         name = f"nvidia-cap{minor}"
         return DeviceFile(
-            path=f"{_CAPS_DIRECTORY}/{name}",
+            path=f"{CAPS_DIRECTORY}/{name}",
             major=self._major or 0,
             minor=minor,
             present=name in self._nodes,
@@ -138,12 +135,12 @@ class Capabilities:
 def find_imex_channels(root: DriverRoot, proc: str) -> tuple[DeviceFile, ...]:
     """Return the IMEX channels that the host has a node of, by number."""
     prefix = "channel"
-    names = _list_noted(root, root.host(_IMEX_DIRECTORY))
+    names = _list_noted(root, root.host(IMEX_DIRECTORY))
     numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     channels = sorted(int(number) for number in numbers if is_number(number))
-    major = read_major(root, proc, _IMEX_MODULE) if channels else None
+    major = read_major(root, proc, IMEX_MODULE) if channels else None
     return tuple(
-        DeviceFile(path=f"{_IMEX_DIRECTORY}/{prefix}{channel}", major=major, minor=channel)
+        DeviceFile(path=f"{IMEX_DIRECTORY}/{prefix}{channel}", major=major, minor=channel)
         for channel in channels
         if major is not None  # without it the nodes are left over from an earlier driver
     )

@@ -117,6 +117,12 @@ MODESET = ("/dev/nvidia-modeset", 254)
 UVM_MODULE = "nvidia-uvm"
 UVM = (("/dev/nvidia-uvm", 0), ("/dev/nvidia-uvm-tools", 1))
 
+#: Devices of rights to MIG, and IMEX channels: a directory named after what /proc/devices has.
+CAPS_MODULE = "nvidia-caps"
+CAPS_DIRECTORY = f"/dev/{CAPS_MODULE}"
+IMEX_MODULE = "nvidia-caps-imex-channels"
+IMEX_DIRECTORY = f"/dev/{IMEX_MODULE}"
+
 
 class Architecture(Record):
     """How a machine's libraries are marked, and where Debian keeps them.

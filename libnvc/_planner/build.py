@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .._discover.tables import PROC_DIRECTORY
 from ..plan import (
     BindMount,
     Directory,
@@ -14,7 +15,7 @@ from ..plan import (
 )
 from .checks import check_inventory, check_request
 from .compat import compat_directory
-from .devices import PROC, device_operations
+from .devices import device_operations
 from .policy import (
     EXTRA_LINKS,
     granting_capability,
@@ -93,12 +94,14 @@ def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 
 def _proc_files(inventory: Inventory) -> Iterator[Operation]:
     """Hide the host's GPUs, and tell the driver inside to leave device nodes alone."""
-    yield Tmpfs(origin="proc", path=PROC, mode=0o555, fallback="/proc/driver")
+    yield Tmpfs(origin="proc", path=PROC_DIRECTORY, mode=0o555, fallback="/proc/driver")
     for file in inventory.proc_files:
         content = file.content
         if file.name == "params":
             content = content.replace(b"ModifyDeviceFiles: 1", b"ModifyDeviceFiles: 0", 1)
-        yield WriteFile(origin="proc", path=f"{PROC}/{file.name}", content=content, mode=file.mode)
+        yield WriteFile(
+            origin="proc", path=f"{PROC_DIRECTORY}/{file.name}", content=content, mode=file.mode
+        )
 
 
 def _application_profile(request: Request, gpus: tuple[Gpu, ...]) -> Iterator[Operation]:

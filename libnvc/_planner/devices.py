@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from errno import ENOENT
 
+from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, PROC_DIRECTORY
 from ..errors import MissingDeviceError
 from ..plan import BindMount, DeviceAccess, DeviceNode
 from .policy import is_made_where_missing, needs_control
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
     from ..plan import Operation
     from .select import Selection
 
-PROC = "/proc/driver/nvidia"
 _NAMED = 8  # of things that are there, in a hint
 _PROC_OPTIONS = ("ro", "nodev", "nosuid", "noexec")
-_CAPS_DIRECTORY = "/dev/nvidia-caps"
 _MAKE_NODES = (
     "the driver's kernel module is loaded, but this device node was not made: run nvidia-modprobe "
     "on the host, or nvidia-container-cli with --load-kmods"
@@ -64,7 +63,7 @@ def _gpu(inventory: Inventory, request: Request, gpu: Gpu) -> Iterator[Operation
     if gpu.proc_dir:
         yield BindMount(
             origin=origin,
-            path=f"{PROC}/gpus/{gpu.proc_dir}",
+            path=f"{PROC_DIRECTORY}/gpus/{gpu.proc_dir}",
             source=f"{inventory.proc}/gpus/{gpu.proc_dir}",
             file_type="directory",
             options=_PROC_OPTIONS,
@@ -79,7 +78,7 @@ def _mig_device(
     for capability in (mig.gpu_access, mig.compute_access):
         yield BindMount(
             origin=origin,
-            path=f"{PROC}/{capability.path}",
+            path=f"{PROC_DIRECTORY}/{capability.path}",
             source=f"{inventory.proc}/{capability.path}",
             options=_PROC_OPTIONS,
         )
@@ -109,7 +108,7 @@ def _mig_rights(
 ) -> Iterator[Operation]:
     yield BindMount(
         origin=origin,
-        path=f"{PROC}/capabilities",
+        path=f"{PROC_DIRECTORY}/capabilities",
         source=f"{inventory.proc}/capabilities",
         file_type="directory",
         options=_PROC_OPTIONS,
@@ -120,8 +119,8 @@ def _mig_rights(
         # The directory, so that the devices of instances to come will be there.
         yield BindMount(
             origin=origin,
-            path=_CAPS_DIRECTORY,
-            source=inventory.root + _CAPS_DIRECTORY,
+            path=CAPS_DIRECTORY,
+            source=inventory.root + CAPS_DIRECTORY,
             file_type="directory",
             options=("nosuid", "noexec"),
         )
@@ -132,7 +131,7 @@ def _imex_channel(inventory: Inventory, channel: int) -> DeviceFile:
     for device in inventory.imex_channels:
         if device.minor == channel:
             return device
-    path = f"{inventory.root}/dev/nvidia-caps-imex-channels/channel{channel}"
+    path = f"{inventory.root}{IMEX_DIRECTORY}/channel{channel}"
     known = ", ".join(str(device.minor) for device in inventory.imex_channels[:_NAMED])
     raise _missing(path, _MAKE_CHANNELS + (known or "none"))
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from .._discover.procfs import is_number
 from .._discover.root import cause
-from .._discover.tables import MODESET, NVIDIA_MAJOR, NVIDIACTL, UVM, UVM_MODULE
+from .._discover.tables import (
+    CAPS_MODULE,
+    IMEX_MODULE,
+    MODESET,
+    NVIDIA_MAJOR,
+    NVIDIACTL,
+    UVM,
+    UVM_MODULE,
+)
 from ..errors import DiscoveryError, NvcError
 from .host import Host
 from .modules import is_loaded, load_module
@@ -31,8 +39,6 @@ if TYPE_CHECKING:
 MODULES = ("nvidia", UVM_MODULE, "nvidia-modeset")
 
 _TIMEOUT = 60.0  # seconds for one module: a large machine's GPUs take some to start
-_CAPS = "nvidia-caps"
-_IMEX = "nvidia-caps-imex-channels"
 _FIELDS = {"DeviceFileUID": "uid", "DeviceFileGID": "gid", "DeviceFileMode": "mode"}
 
 
@@ -114,10 +120,10 @@ def _nodes(
     for minor in range(gpus):
         yield _fixed(f"/dev/nvidia{minor}", minor, parameters)
     yield from _capabilities(host, gpus, report)
-    major = _major(host, _IMEX, report) if imex_channels else None
+    major = _major(host, IMEX_MODULE, report) if imex_channels else None
     if major is not None:
         for channel in imex_channels:
-            name = f"{_IMEX}/channel{channel}"
+            name = f"{IMEX_MODULE}/channel{channel}"
             yield Node(name=name, major=major, minor=channel, parameters=parameters)
 
 
@@ -173,7 +179,7 @@ def _capabilities(host: Host, gpus: int, report: Report) -> Iterator[Node]:
     """
     directory = f"{host.driver_directory()}/capabilities"
     rights = list(_rights(host, directory, gpus))
-    major = _major(host, _CAPS, report) if rights else None
+    major = _major(host, CAPS_MODULE, report) if rights else None
     if major is None:
         return
     for right in rights:
@@ -188,7 +194,7 @@ def _capabilities(host: Host, gpus: int, report: Report) -> Iterator[Node]:
         minor = fields["DeviceFileMinor"]
         parameters = _as_parameters(fields, fields.get("DeviceFileModify", 1))
         yield Node(
-            name=f"{_CAPS}/nvidia-cap{minor}", major=major, minor=minor, parameters=parameters
+            name=f"{CAPS_MODULE}/nvidia-cap{minor}", major=major, minor=minor, parameters=parameters
         )
 
 
