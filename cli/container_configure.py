@@ -102,7 +102,6 @@ class Wish(Record):
         flags: options without an argument, in the order given.
         devices: selectors, as typed.
         requirements: expressions, as typed.
-        ldconfig: path on the host, "" for the host's default.
         mig_config, mig_monitor: whether MIG may be configured or watched.
         imex_channels: numbers.
         cuda_compat_mode: what becomes of the image's CUDA compatibility libraries.
@@ -113,7 +112,6 @@ class Wish(Record):
     flags: tuple[str, ...]
     devices: tuple[str, ...]
     requirements: tuple[str, ...]
-    ldconfig: str
     mig_config: bool
     mig_monitor: bool
     imex_channels: tuple[int, ...]
@@ -165,8 +163,7 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     plan = libnvc.make_plan(found, request)
     for warning in plan.warnings[len(found.warnings) :]:
         log.warn(warning)
-    _check_ldconfig(wish.ldconfig)
-    _apply(plan, target, wish.ldconfig, log)
+    _apply(plan, target, log)
     return 0
 
 
@@ -189,7 +186,7 @@ def read_wish(argv: Sequence[str]) -> Wish:
         elif name == "pid":
             values[name] = str(number("parse pid", value, *_PID_RANGE))
         elif name == "ldconfig":
-            values[name] = _host_ldconfig(value)
+            checked_path(name, value)  # and not used: nothing is executed
         elif name == "cuda-compat-mode":
             values[name] = value
             flags.append(f"{name}={value}")
@@ -206,7 +203,6 @@ def read_wish(argv: Sequence[str]) -> Wish:
         flags=tuple(flags),
         devices=tuple(devices),
         requirements=tuple(requirements),
-        ldconfig=values.get("ldconfig", ""),
         imex_channels=imex_channels(rights.get("imex-channel", ())),
         mig_config=wants_mig("mig-config", rights.get("mig-config", ())),
         mig_monitor=wants_mig("mig-monitor", rights.get("mig-monitor", ())),
@@ -230,28 +226,13 @@ def _checked_rootfs(path: str) -> str:
     return path
 
 
-def _host_ldconfig(value: str) -> str:
-    """Return the program's path; "" for one inside the container, which is never executed."""
-    checked_path("ldconfig", value)
-    return os.path.abspath(value[1:]) if value.startswith("@") else ""
-
-
-def _check_ldconfig(path: str) -> None:
-    if not path:
-        return
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        raise CommandError("ldcache", f"open failed: {path}: {os_reason(error)}") from None
-
-
-def _apply(plan: Plan, target: Target, ldconfig: str, log: Log) -> None:
+def _apply(plan: Plan, target: Target, log: Log) -> None:
     import libnvc
 
     from ._debuglog import log_operations
 
     try:
-        applied = libnvc.apply(plan, target, ldconfig=ldconfig)
+        applied = libnvc.apply(plan, target)
     except libnvc.ApplyError as error:
         log_operations(log, target.rootfs, plan.operations[: error.operation or 0])
         log.warn(f"undone: {error}")

@@ -233,10 +233,10 @@ static bool logged(const struct nvc_journal *journal, enum nvc_step step)
 	return false;
 }
 
-static int prepare_detach(struct nvc_job *job, const char *ldconfig, struct nvc_error *err)
+static int prepare_detach(struct nvc_job *job, struct nvc_error *err)
 {
 	const struct nvc_journal *journal = &job->journal;
-	bool cgroup, cache;
+	bool cgroup;
 
 	if (nvc_journal_open(job->file.fd, &job->journal, err) < 0 ||
 	    open_container(job, journal->file->pid, err) < 0)
@@ -245,12 +245,11 @@ static int prepare_detach(struct nvc_job *job, const char *ldconfig, struct nvc_
 		return nvc_fail(err, NVC_ENAMESPACE, "check", NULL,
 		                "the container's process is gone: its pid names another one now");
 	cgroup = logged(journal, NVC_STEP_DEVLIST) || logged(journal, NVC_STEP_DEVPROG);
-	cache = logged(journal, NVC_STEP_CACHE);
-	return open_tools(job, cgroup, cache ? ldconfig : NULL, err);
+	return cgroup ? nvc_cgroup_open(job->container.proc_fd, &job->cgroup, err) : 0;
 }
 
-int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, int timeout_ms,
-               struct nvc_report *report, struct nvc_error *err)
+int nvc_detach(const struct nvc_journal_file_at *journal, int timeout_ms, struct nvc_report *report,
+               struct nvc_error *err)
 {
 	autojob *job = new_job(timeout_ms, err);
 
@@ -258,7 +257,7 @@ int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, 
 	if (job == NULL)
 		return -1;
 	job->file = *journal;
-	if (prepare_detach(job, ldconfig, err) < 0)
+	if (prepare_detach(job, err) < 0)
 		return -1;
 	if (run_undo(job, err) < 0) {
 		report->left = *err; /* also what a killed worker could not tell */

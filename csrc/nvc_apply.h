@@ -31,7 +31,7 @@ struct nvc_journal_file_at {
 struct nvc_target {
 	int pid;              /* a process of the container; 0: it is where the caller is */
 	const char *rootfs;   /* absolute, in its mount namespace; "" for its own root */
-	const char *ldconfig; /* on the host; "" for the host's default */
+	const char *ldconfig; /* on the host, to be run; "" for the host's default; NULL: none */
 	int timeout_ms;
 };
 
@@ -59,8 +59,8 @@ int nvc_apply_cancel(struct nvc_job *job, struct nvc_report *report);
 void nvc_job_free(struct nvc_job *job);
 
 /* Undo what a journal holds, newest first. What somebody changed since stays. */
-int nvc_detach(const struct nvc_journal_file_at *journal, const char *ldconfig, int timeout_ms,
-               struct nvc_report *report, struct nvc_error *err);
+int nvc_detach(const struct nvc_journal_file_at *journal, int timeout_ms, struct nvc_report *report,
+               struct nvc_error *err);
 
 /* Start time of a process, in clock ticks since boot: with the pid it names the process. */
 int nvc_container_start_time(int pid, uint64_t *out, struct nvc_error *err);

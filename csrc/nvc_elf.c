@@ -154,7 +154,7 @@ static int read_segment(struct source *src, uint64_t offset, struct segment *out
 	return 0;
 }
 
-static int read_headers(struct source *src, struct segments *out, uint32_t *machine,
+static int read_headers(struct source *src, struct segments *out, struct nvc_elf_facts *facts,
                         struct nvc_error *err)
 {
 	size_t size = SIZE_OF(src, Phdr);
@@ -163,7 +163,8 @@ static int read_headers(struct source *src, struct segments *out, uint32_t *mach
 
 	if (fetch(src, 0, SIZE_OF(src, Ehdr), &p, err) < 0)
 		return -1;
-	*machine = get_u16(src, FIELD(src, p, Ehdr, e_machine));
+	facts->machine = get_u16(src, FIELD(src, p, Ehdr, e_machine));
+	facts->type = get_u16(src, FIELD(src, p, Ehdr, e_type));
 	offset = get_word(src, FIELD(src, p, Ehdr, e_phoff));
 	out->count = get_u16(src, FIELD(src, p, Ehdr, e_phnum));
 	if (out->count == 0)
@@ -354,7 +355,7 @@ static int read_facts(struct source *src, struct nvc_elf_facts *out, struct nvc_
 	if (read_ident(src, err) < 0)
 		return -1;
 	out->bits = src->wide ? 64 : 32;
-	if (read_headers(src, &segs, &out->machine, err) < 0)
+	if (read_headers(src, &segs, out, err) < 0)
 		return -1;
 	/* Notes first: they stand in the same window as the headers. */
 	for (uint32_t i = 0; i < segs.count && !out->has_abi; i++) {
@@ -362,7 +363,10 @@ static int read_facts(struct source *src, struct nvc_elf_facts *out, struct nvc_
 			return -1;
 	}
 	for (uint32_t i = 0; i < segs.count; i++) {
-		if (segs.at[i].type == PT_DYNAMIC && read_dynamic(src, &segs.at[i], &dyn, err) < 0)
+		if (segs.at[i].type != PT_DYNAMIC)
+			continue;
+		out->dynamic++;
+		if (read_dynamic(src, &segs.at[i], &dyn, err) < 0)
 			return -1;
 	}
 	return read_names(src, &segs, &dyn, out, err);
@@ -375,11 +379,19 @@ int nvc_elf_parse(const uint8_t *buf, size_t len, struct nvc_elf_facts *out, str
 	return read_facts(&src, out, err);
 }
 
+int nvc_elf_read_fd(int fd, const char *path, uint64_t size, struct nvc_elf_facts *out,
+                    struct nvc_error *err)
+{
+	struct source src = {.fd = fd, .path = path, .size = size};
+
+	src.data = src.window;
+	return read_facts(&src, out, err);
+}
+
 int nvc_elf_read(const char *path, struct nvc_elf_facts *out, struct nvc_error *err)
 {
 	/* A regular file does not mind O_NONBLOCK; a FIFO would wait for a writer without. */
 	nvc_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	struct source src = {.fd = fd, .path = path};
 	struct stat st;
 
 	if (fd < 0)
@@ -388,7 +400,5 @@ int nvc_elf_read(const char *path, struct nvc_elf_facts *out, struct nvc_error *
 		return nvc_fail_errno(err, NVC_EPATH, "stat", path);
 	if (!S_ISREG(st.st_mode))
 		return nvc_fail(err, NVC_EMALFORMED, "magic", path, NOT_ELF);
-	src.size = (uint64_t)st.st_size;
-	src.data = src.window;
-	return read_facts(&src, out, err);
+	return nvc_elf_read_fd(fd, path, (uint64_t)st.st_size, out, err);
 }

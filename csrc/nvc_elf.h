@@ -24,6 +24,8 @@
 struct nvc_elf_facts {
 	uint32_t bits;    /* 64 or 32 */
 	uint32_t machine; /* e_machine: 62 is x86-64 */
+	uint32_t type;    /* e_type: 3 is a shared object */
+	uint32_t dynamic; /* sections of that kind: a library has one */
 	uint32_t has_abi; /* 1 if there is an ABI note for Linux */
 	uint32_t abi[3];  /* the oldest kernel it names */
 	uint32_t needed_count;
@@ -38,3 +40,7 @@ int nvc_elf_parse(const uint8_t *buf, size_t len, struct nvc_elf_facts *out, str
 /* The same for a regular file of the host; never blocks on a FIFO. Fails also with NVC_EPATH and
  * errno. Errors carry the path. */
 int nvc_elf_read(const char *path, struct nvc_elf_facts *out, struct nvc_error *err);
+
+/* The same for an open regular file of `size` bytes; `path` is for messages. */
+int nvc_elf_read_fd(int fd, const char *path, uint64_t size, struct nvc_elf_facts *out,
+                    struct nvc_error *err);

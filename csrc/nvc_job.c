@@ -69,8 +69,7 @@ static struct nvc_undo undo_job(struct nvc_job *job, const struct nvc_root *root
 	return (struct nvc_undo){.journal = &job->journal,
 	                         .root = root,
 	                         .cgroup = &job->cgroup,
-	                         .groups = &job->groups,
-	                         .program = {job->program_fd, job->timeout_ms / 2}};
+	                         .groups = &job->groups};
 }
 
 /* Undo everything. A worker whose parent is gone also removes the journal, once it is empty. */

@@ -5,34 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define OLD_MAGIC "ld.so-1.7.0"
-#define NEW_MAGIC "glibc-ld.so.cache1.1"
-
-/* The file's records. All fields are naturally aligned, so the structs have no padding; they are
- * copied out because the buffer need not be aligned. */
-struct old_header {
-	char magic[12]; /* without NUL: one byte of padding */
-	uint32_t count;
-};
-
-struct old_entry {
-	uint32_t flags, soname, path;
-};
-
-struct new_header {
-	char magic[20];
-	uint32_t count;
-	uint32_t strings_size;
-	uint32_t unused[5]; /* byte order and extensions since glibc 2.33 */
-};
-
-struct new_entry {
-	uint32_t flags, soname, path, os_version;
-	uint64_t hwcap;
-};
-
-_Static_assert(sizeof(struct old_header) == 16 && sizeof(struct old_entry) == 12, "format");
-_Static_assert(sizeof(struct new_header) == 48 && sizeof(struct new_entry) == 24, "format");
+#include "nvc_ldformat.h"
 
 static int malformed(struct nvc_error *err, const char *step)
 {
@@ -46,43 +19,82 @@ static bool has_magic(const uint8_t *buf, size_t len, const char *magic)
 	return len >= magic_len && memcmp(buf, magic, magic_len) == 0;
 }
 
-/* Find the end of the old part, where the new header starts. */
-static int skip_old(const uint8_t *buf, size_t len, size_t *end, struct nvc_error *err)
+/* Find the end of the old part's entries. */
+static int measure_old(const uint8_t *buf, size_t len, struct nvc_old_header *header, size_t *end,
+                       struct nvc_error *err)
 {
-	struct old_header header;
 	size_t size;
 
-	if (len < sizeof header)
+	if (len < sizeof *header)
 		return malformed(err, "old header");
-	memcpy(&header, buf, sizeof header);
-	if (__builtin_mul_overflow(header.count, sizeof(struct old_entry), &size) ||
-	    __builtin_add_overflow(size, sizeof header + 7, &size))
-		return malformed(err, "old header");
-	size &= ~(size_t)7;
-	if (size > len)
+	memcpy(header, buf, sizeof *header);
+	if (__builtin_mul_overflow(header->count, sizeof(struct nvc_old_entry), &size) ||
+	    __builtin_add_overflow(size, sizeof *header, &size) || size > len)
 		return malformed(err, "old header");
 	*end = size;
 	return 0;
 }
 
-int nvc_ldcache_open(const uint8_t *buf, size_t len, struct nvc_ldcache *out, struct nvc_error *err)
+/* Find the names of the directories below glibc-hwcaps. The loader does without a part of the
+ * cache that makes no sense; so do we. */
+static void find_hwcaps(const uint8_t *buf, size_t len, uint32_t offset, struct nvc_ldcache *out)
 {
-	struct new_header header;
-	size_t base = 0;
+	struct nvc_extension ext;
+	struct nvc_section section;
 
-	if (has_magic(buf, len, OLD_MAGIC) && skip_old(buf, len, &base, err) < 0)
-		return -1;
-	if (!has_magic(buf + base, len - base, NEW_MAGIC) || len - base < sizeof header)
-		return malformed(err, "header");
-	memcpy(&header, buf + base, sizeof header);
-	if (header.count > (len - base - sizeof header) / sizeof(struct new_entry))
-		return malformed(err, "count");
-	out->base = base;
-	out->count = header.count;
+	if (offset == 0 || offset % 4 != 0 || offset > len || len - offset < sizeof ext)
+		return;
+	memcpy(&ext, buf + offset, sizeof ext);
+	if (ext.magic != NVC_EXTENSION_MAGIC ||
+	    ext.count > (len - offset - sizeof ext) / sizeof section)
+		return;
+	for (uint32_t i = 0; i < ext.count; i++) {
+		memcpy(&section, buf + offset + sizeof ext + i * sizeof section, sizeof section);
+		if (section.tag != NVC_SECTION_HWCAPS || section.offset % 4 != 0 ||
+		    section.offset > len || section.size > len - section.offset)
+			continue;
+		out->hwcaps = section.offset;
+		out->hwcaps_count = section.size / 4;
+	}
+}
+
+static int open_old(const struct nvc_old_header *header, size_t end, struct nvc_ldcache *out)
+{
+	out->table = sizeof *header;
+	out->strings = end;
+	out->count = header->count;
+	out->is_old = 1;
 	return 0;
 }
 
-/* Measure the string at `offset` from the new header. */
+int nvc_ldcache_open(const uint8_t *buf, size_t len, struct nvc_ldcache *out, struct nvc_error *err)
+{
+	struct nvc_old_header old = {.count = 0};
+	struct nvc_new_header header;
+	size_t end = 0;
+
+	memset(out, 0, sizeof *out);
+	if (has_magic(buf, len, NVC_OLD_MAGIC)) {
+		if (measure_old(buf, len, &old, &end, err) < 0)
+			return -1;
+		out->base = (end + 7) & ~(size_t)7;
+	}
+	if (out->base > len || !has_magic(buf + out->base, len - out->base, NVC_NEW_MAGIC) ||
+	    len - out->base < sizeof header)
+		return end != 0 ? open_old(&old, end, out) : malformed(err, "header");
+	memcpy(&header, buf + out->base, sizeof header);
+	if ((header.endian & 3) != 0 && (header.endian & 3) != NVC_ENDIAN)
+		return malformed(err, "byte order");
+	out->strings = out->base;
+	out->table = out->base + sizeof header;
+	if (header.count > (len - out->table) / sizeof(struct nvc_new_entry))
+		return malformed(err, "count");
+	out->count = header.count;
+	find_hwcaps(buf, len, header.extension, out);
+	return 0;
+}
+
+/* Measure the string at an offset from `base`. */
 static int measure(const uint8_t *buf, size_t len, size_t base, uint32_t offset,
                    uint32_t *string_off, uint32_t *string_len, struct nvc_error *err)
 {
@@ -101,19 +113,42 @@ static int measure(const uint8_t *buf, size_t len, size_t base, uint32_t offset,
 	return 0;
 }
 
+static int name_hwcaps(const uint8_t *buf, size_t len, const struct nvc_ldcache *cache,
+                       struct nvc_ldcache_entry *out, struct nvc_error *err)
+{
+	uint32_t number = (uint32_t)out->hwcap, offset;
+
+	if ((out->hwcap >> 32 << 32 & ~(uint64_t)NVC_LDCACHE_ISA_LEVEL) != NVC_LDCACHE_HWCAPS ||
+	    number >= cache->hwcaps_count)
+		return 0;
+	memcpy(&offset, buf + cache->hwcaps + (size_t)number * 4, sizeof offset);
+	return measure(buf, len, 0, offset, &out->hwcaps_off, &out->hwcaps_len, err);
+}
+
+int nvc_ldcache_read(const uint8_t *buf, size_t len, const struct nvc_ldcache *cache,
+                     uint32_t index, struct nvc_ldcache_entry *out, struct nvc_error *err)
+{
+	struct nvc_new_entry entry = {.os_version = 0};
+	size_t size = cache->is_old != 0 ? sizeof(struct nvc_old_entry) : sizeof entry;
+
+	/* The old entry is the beginning of the new one. */
+	memcpy(&entry, buf + cache->table + index * size, size);
+	memset(out, 0, sizeof *out);
+	out->flags = entry.flags;
+	out->os_version = entry.os_version;
+	out->hwcap = entry.hwcap;
+	if (measure(buf, len, cache->strings, entry.soname, &out->soname_off, &out->soname_len,
+	            err) < 0 ||
+	    measure(buf, len, cache->strings, entry.path, &out->path_off, &out->path_len, err) < 0)
+		return -1;
+	return name_hwcaps(buf, len, cache, out, err);
+}
+
 int nvc_ldcache_entries(const uint8_t *buf, size_t len, const struct nvc_ldcache *cache,
                         struct nvc_ldcache_entry *out, struct nvc_error *err)
 {
-	const uint8_t *next = buf + cache->base + sizeof(struct new_header);
-	struct new_entry entry;
-
-	for (uint32_t i = 0; i < cache->count; i++, next += sizeof entry) {
-		memcpy(&entry, next, sizeof entry);
-		out[i].flags = entry.flags;
-		if (measure(buf, len, cache->base, entry.soname, &out[i].soname_off,
-		            &out[i].soname_len, err) < 0 ||
-		    measure(buf, len, cache->base, entry.path, &out[i].path_off, &out[i].path_len,
-		            err) < 0)
+	for (uint32_t i = 0; i < cache->count; i++) {
+		if (nvc_ldcache_read(buf, len, cache, i, &out[i], err) < 0)
 			return -1;
 	}
 	return 0;

@@ -9,6 +9,7 @@
 
 #include "nvc_classic.h"
 #include "nvc_cleanup.h"
+#include "nvc_io.h"
 #include "nvc_syscalls.h"
 #include "nvc_text.h"
 
@@ -182,6 +183,33 @@ int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t
 	if (out->fd >= 0 && nvc_mount_identify(out->fd, "", &out->id) < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", "tmpfs");
 	return 0;
+}
+
+int nvc_mount_take_data(const struct nvc_mounter *mounter, const char *name, const void *data,
+                        size_t len, struct nvc_loose_mount *out, struct nvc_error *err)
+{
+	struct nvc_loose_mount tmpfs;
+
+	if (mounter->way != NVC_MOUNTS_NEW)
+		return nvc_fail(err, NVC_EKERNEL, "mount clone", name, "needs kernel 6.15");
+	if (nvc_mount_take_tmpfs(mounter, 0755, 0, 0, &tmpfs, err) < 0)
+		return -1;
+	nvc_autofd int tmpfs_fd = tmpfs.fd;
+	nvc_autofd int fd = openat(tmpfs_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || nvc_write_all(fd, data, len) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "write", name);
+	*out = (struct nvc_loose_mount){.fd = -1,
+	                                .mode = S_IFREG,
+	                                .source = name,
+	                                .flags = MS_RDONLY | MS_NODEV | MS_NOSUID | MS_NOEXEC};
+	if (clone_source(fd, out, err) < 0) {
+		err->code = NVC_EKERNEL;
+		return -1;
+	}
+	if (nvc_mount_identify(out->fd, "", &out->id) == 0)
+		return 0;
+	nvc_close_fd(&out->fd);
+	return nvc_fail_errno(err, NVC_EMOUNT, "stat", name);
 }
 
 int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_mount *mount,

@@ -6,6 +6,7 @@
  * mount namespaces. Fork class: child safe. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -63,6 +64,11 @@ int nvc_mount_again(const struct nvc_loose_mount *mount, struct nvc_loose_mount 
 /* Make an empty tmpfs: nodev, nosuid, noexec. */
 int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t uid, gid_t gid,
                          struct nvc_loose_mount *out, struct nvc_error *err);
+
+/* Make a file of the given content, read-only, nodev, nosuid, noexec: on a tmpfs of its own, which
+ * is nowhere else. Fails with NVC_EKERNEL where such a file cannot be cloned (before 6.15). */
+int nvc_mount_take_data(const struct nvc_mounter *mounter, const char *name, const void *data,
+                        size_t len, struct nvc_loose_mount *out, struct nvc_error *err);
 
 /* Attach a loose mount, private, and put its identity into `id`. */
 int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_mount *mount,

@@ -9,7 +9,6 @@
 #include <sys/sysmacros.h>
 
 #include "nvc_access.h"
-#include "nvc_cache.h"
 #include "nvc_cleanup.h"
 #include "nvc_steps.h"
 #include "nvc_undo.h"
@@ -308,19 +307,86 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 	return 0;
 }
 
-static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
-{
-	struct nvc_place etc;
+#define NO_CACHE ": programs find the driver's libraries by LD_LIBRARY_PATH only"
 
-	if (find_directory(ops, "/etc", &etc, err) < 0)
-		return -1;
-	if (etc.fd < 0) {
-		warn(ops, "/etc", ": not in the container: it gets no loader cache");
+/* Mount a new cache over one that cannot be replaced. */
+static int cover_cache(struct nvc_ops *ops, const struct nvc_task *task, const uint8_t *data,
+                       size_t len, struct nvc_error *err)
+{
+	const struct nvc_cache *cache = &ops->loader.cache;
+	struct nvc_loose_mount mount;
+	struct nvc_mount_id id;
+	nvc_autofd int target_fd = openat(cache->dir_fd, cache->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (target_fd < 0) {
+		warn(ops, NVC_CACHE_DIR, ": read-only, and has no loader cache" NO_CACHE);
 		return 0;
 	}
-	nvc_close_fd(&etc.fd);
-	return nvc_cache_update(&ops->root, ops->journal, ops->plan, task->op, task->index,
-	                        ops->program, err);
+	if (nvc_mount_take_data(ops->mounter, cache->name, data, len, &mount, err) < 0) {
+		warn(ops, nvc_task_text(ops, task->op->path),
+		     ": read-only, and this kernel cannot mount over it" NO_CACHE);
+		return 0;
+	}
+	nvc_autofd int mount_fd = mount.fd;
+	struct nvc_mount_point at = {cache->dir_fd, target_fd, cache->name, ops->root.name,
+	                             nvc_task_text(ops, task->op->path)};
+	return nvc_step_attach(ops, &mount, &at, &id, err);
+}
+
+static int write_cache(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_error *err)
+{
+	struct nvc_loader *loader = &ops->loader;
+	const uint8_t *data;
+	const char *shadow;
+	size_t len;
+	int result;
+
+	if (nvc_loader_add(&ops->root, loader, ops->journal, ops->plan, task->op, &data, &len,
+	                   &shadow, err) < 0)
+		return -1;
+	if (shadow != NULL)
+		warn(ops, shadow,
+		     ": the image's own library, found before the driver's: its directory comes "
+		     "first in /etc/ld.so.conf");
+	if (data == NULL)
+		return 0;
+	result = nvc_cache_replace(&ops->root, &loader->cache, data, len, ops->journal, task->index,
+	                           err);
+	return result == NVC_CACHE_FIXED ? cover_cache(ops, task, data, len, err) : result;
+}
+
+static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
+{
+	const struct nvc_cache *cache = &ops->loader.cache;
+
+	if (strcmp(nvc_task_text(ops, task->op->path), NVC_CACHE_PATH) != 0)
+		return nvc_fail(err, NVC_EINVAL, "check", nvc_task_text(ops, task->op->path),
+		                "the loader cache is always " NVC_CACHE_PATH);
+	if (cache->dir_fd < 0) {
+		warn(ops, NVC_CACHE_DIR, ": not in the container: it gets no loader cache" NO_CACHE);
+		return 0;
+	}
+	if (ops->program.fd < 0)
+		return write_cache(ops, task, err);
+	return nvc_cache_run(&ops->root, cache, ops->journal, ops->plan, task->op, task->index,
+	                     ops->program, err);
+}
+
+/* Look at the loader cache before anything changes. */
+static int prepare_cache(struct nvc_ops *ops, struct nvc_error *err)
+{
+	struct nvc_loader *loader = &ops->loader;
+
+	*loader = (struct nvc_loader)nvc_loader_init;
+	if (!nvc_plan_has(ops->plan, NVC_OP_LOADER_CACHE))
+		return 0;
+	if (ops->program.fd < 0)
+		return nvc_loader_prepare(&ops->root, ops->journal, loader, err);
+	if (nvc_cache_open(&ops->root, NVC_CACHE_NAME, &loader->cache, err) < 0)
+		return -1;
+	return loader->cache.dir_fd < 0
+	           ? 0
+	           : nvc_cache_save(&ops->root, &loader->cache, ops->journal, err);
 }
 
 /* --- the whole plan
@@ -408,6 +474,8 @@ int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err)
 {
 	ops->dir.fd = -1;
 	ops->dir_mode = 0755;
+	if (prepare_cache(ops, err) < 0)
+		return -1;
 	for (uint32_t i = 0; i < ops->plan->count; i++) {
 		struct nvc_task task = {.op = &ops->plan->ops[i], .index = (int)i};
 

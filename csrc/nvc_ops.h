@@ -13,6 +13,7 @@
 #include "nvc_group.h"
 #include "nvc_journal.h"
 #include "nvc_ldconfig.h"
+#include "nvc_loader.h"
 #include "nvc_mount.h"
 #include "nvc_path.h"
 #include "nvc_plan.h"
@@ -36,7 +37,7 @@ struct nvc_ops {
 	struct nvc_root root;
 	const struct nvc_cgroup *cgroup;
 	struct nvc_stop stop;
-	struct nvc_program program; /* ldconfig */
+	struct nvc_program program; /* ldconfig; none: the cache is written here */
 	uid_t uid;                  /* owner of what is made */
 	gid_t gid;
 	uint32_t *current; /* the operation at work, in shared memory */
@@ -50,6 +51,7 @@ struct nvc_ops {
 	uint32_t tmpfs_count;
 	uint32_t skipped[NVC_OPS_TMPFS_MAX]; /* tmpfs operations that had no place */
 	uint32_t skipped_count;
+	struct nvc_loader loader;
 };
 
 /* Take all sources. Before the container is entered. */

@@ -6,6 +6,7 @@
 
 #include "nvc_cleanup.h"
 #include "nvc_syscalls.h"
+#include "nvc_text.h"
 
 #define MAX_LINKS 40 /* the kernel's own limit */
 
@@ -291,4 +292,19 @@ int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_s
 	nvc_close_fd(&place.fd);
 	nvc_copy(out, out_size, place.len == 0 ? "/" : place.path);
 	return 0;
+}
+
+int nvc_path_reopen(const struct nvc_root *root, int path_fd)
+{
+	char name[16];
+	struct stat st;
+
+	if (fstat(path_fd, &st) < 0)
+		return -1;
+	if (!S_ISREG(st.st_mode)) {
+		errno = EINVAL;
+		return -1;
+	}
+	return openat(root->fds_fd, nvc_digits(name + sizeof name, (unsigned)path_fd, 10),
+	              O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }

@@ -51,3 +51,7 @@ int nvc_path_walk(const struct nvc_root *root, const char *path, const struct nv
  * links and without the root, to `out`. `*found` tells whether something is there. */
 int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_size, bool *found,
                      struct nvc_error *err);
+
+/* Open for reading what an O_PATH descriptor of a regular file stands for; never blocks. -1 with
+ * errno: EINVAL for anything but a regular file, since to open a device may be to use it. */
+int nvc_path_reopen(const struct nvc_root *root, int path_fd);

@@ -59,17 +59,27 @@ static int check_path(const char *path, struct nvc_error *err)
 	return 0;
 }
 
-static int check_directories(const struct nvc_plan *plan, const struct nvc_op *op,
-                             struct nvc_error *err)
+/* Check the directories and libraries of a loader cache. */
+static int check_loader(const struct nvc_plan *plan, const struct nvc_op *op, struct nvc_error *err)
 {
 	const char *at = nvc_plan_text(plan, op->data), *end = at + op->data_len;
+	uint32_t strings = 0;
 
-	if (op->data_len == 0 || end[-1] != '\0')
-		return malformed(err, "a directory list does not end");
-	for (; at < end; at += strlen(at) + 1) {
-		if (check_path(at, err) < 0)
+	if (op->data_len > 0 && end[-1] != '\0')
+		return malformed(err, "a list does not end");
+	if (op->count > NVC_PLAN_DIRECTORIES)
+		return refused(err, nvc_plan_text(plan, op->path), "too many directories");
+	for (; at < end; at = nvc_plan_next(at), strings++) {
+		uint32_t field = strings < op->count ? 1 : (strings - op->count) % 3;
+		if (field == 1 && check_path(at, err) < 0)
 			return -1;
+		if (field == 0 && (at[0] == '\0' || strchr(at, '/') != NULL || has_control(at)))
+			return refused(err, at, "not the name of a library");
+		if (field == 2 && strcmp(at, "64") != 0 && strcmp(at, "32") != 0)
+			return refused(err, at, "not the bits of a library");
 	}
+	if (strings < op->count || (strings - op->count) % 3 != 0)
+		return malformed(err, "a list is not complete");
 	return 0;
 }
 
@@ -99,7 +109,7 @@ static int check_op(const struct nvc_plan *plan, const struct nvc_op *op, struct
 			return refused(err, path, "unusable link target");
 		return 0;
 	case NVC_OP_LOADER_CACHE:
-		return check_directories(plan, op, err);
+		return check_loader(plan, op, err);
 	case NVC_OP_DEVICE_ACCESS:
 		if (op->count == 0 || op->count - 1 > MAX_MINOR - op->minor)
 			return refused(err, path, "device number out of range");

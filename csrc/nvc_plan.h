@@ -11,11 +11,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "nvc_error.h"
 
 #define NVC_PLAN_MAGIC  "nvcplan"
-#define NVC_PLAN_SCHEMA 2u
+#define NVC_PLAN_SCHEMA 3u
 
 enum nvc_op_kind {
 	NVC_OP_TMPFS = 1,     /* path, mode; arg: fallback path */
@@ -25,7 +26,8 @@ enum nvc_op_kind {
 	NVC_OP_DEVICE_NODE,   /* path, major, minor, mode; arg: the host's node, or none: mknod */
 	NVC_OP_DEVICE_ACCESS, /* major, first minor, count of minors, flags */
 	NVC_OP_SYMLINK,       /* path, flags; arg: target text */
-	NVC_OP_LOADER_CACHE,  /* path of the cache; data: directories, each ended by NUL */
+	NVC_OP_LOADER_CACHE,  /* path of the cache; data: `count` directories, then for each library
+	                       * its name, path and bits ("64", "32"); each string ended by NUL */
 };
 
 #define NVC_OP_RDONLY    0x0001u
@@ -67,6 +69,14 @@ int nvc_plan_open(const uint8_t *buf, size_t len, struct nvc_plan *out, struct n
 
 /* Whether a plan has an operation of a kind. */
 bool nvc_plan_has(const struct nvc_plan *plan, uint32_t kind);
+
+#define NVC_PLAN_DIRECTORIES 16u /* most directories of a LOADER_CACHE */
+
+/* The string behind one of `data`. */
+static inline const char *nvc_plan_next(const char *text)
+{
+	return text + strlen(text) + 1;
+}
 
 static inline const char *nvc_plan_text(const struct nvc_plan *plan, uint32_t offset)
 {

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "nvc_cache.h"
 #include "nvc_cleanup.h"
 #include "nvc_devlist.h"
 #include "nvc_devprog.h"
+#include "nvc_loader.h"
 #include "nvc_mount.h"
 #include "nvc_syscalls.h"
 
@@ -274,7 +274,7 @@ int nvc_undo_all(const struct nvc_undo *job, struct nvc_error *err)
 	}
 	/* Somebody rewrote the cache since; now that our files are gone, so do our entries. */
 	if (cache != NULL && first.code == NVC_OK) {
-		if (nvc_cache_rebuild(job->root, job->journal, job->program, err) == 0) {
+		if (nvc_loader_rebuild(job->root, err) == 0) {
 			nvc_journal_mark(cache, NVC_RECORD_UNDONE);
 		} else {
 			err->op_index = cache->op;

@@ -8,7 +8,6 @@
 #include "nvc_error.h"
 #include "nvc_group.h"
 #include "nvc_journal.h"
-#include "nvc_ldconfig.h"
 #include "nvc_path.h"
 
 /* Name that a replaced link is prepared under, in its own directory. */
@@ -19,7 +18,6 @@ struct nvc_undo {
 	const struct nvc_root *root;
 	const struct nvc_cgroup *cgroup;
 	struct nvc_groups *groups;
-	struct nvc_program program; /* ldconfig */
 };
 
 /* Undo all records, newest first, in the mount namespace of the container. Goes on after a

@@ -89,11 +89,20 @@ def _convert(where: str, wanted: str, value: Any) -> Any:
     """Return a JSON value as the type that an annotation names; bytes come as Latin-1 text."""
     if wanted == "tuple[str, ...]":
         return tuple(_convert(where, "str", item) for item in _list(where, value))
+    if wanted == "tuple[tuple[str, str, int], ...]":
+        return tuple(_triple(where, item) for item in _list(where, value))
     if wanted == "bytes":
         return _bytes(where, value)
     if type(value) is not {"str": str, "int": int, "bool": bool}[wanted]:
         _fail(where, f"{_short(value)} is not {wanted}")
     return value
+
+
+def _triple(where: str, value: Any) -> tuple[str, str, int]:
+    if len(_list(where, value)) != 3:
+        _fail(where, f"{_short(value)} is not three values")
+    name, path, number = value
+    return _convert(where, "str", name), _convert(where, "str", path), _convert(where, "int", number)
 
 
 def _bytes(where: str, value: Any) -> bytes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Version of the JSON and flat forms; a reader refuses any other.
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Operation(Record):
@@ -115,9 +115,16 @@ class Symlink(Operation):
 
 
 class LoaderCache(Operation):
-    """Bring the loader cache (`path`) up to date for the directories, in search order."""
+    """Have the container's loader find libraries, by its cache (`path`).
 
-    directories: tuple[str, ...]
+    Attributes:
+        libraries: name that programs ask for, path and bits (64 or 32) of each that is added,
+            where its directory stands in the search order of the container.
+        directories: searched before all others; what the image has there is added.
+    """
+
+    libraries: tuple[tuple[str, str, int], ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 class Env(Operation):
@@ -202,7 +209,7 @@ def _fields(record: Record) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _operation_to_dict(op: Operation) -> dict[str, Any]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..plan import Plan
 
 
-def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30.0) -> Applied:
+def apply(
+    plan: Plan, target: Target, *, ldconfig: str | None = None, timeout: float = 30.0
+) -> Applied:
     """Put a plan into a container: all of it, or nothing.
 
     The caller's process is not changed, and may have other threads. Needs CAP_SYS_ADMIN,
@@ -29,7 +31,8 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         plan: what `make_plan` returned.
         target: the container; its `rootfs` is "" once it has pivoted, its `pid` 0 where the caller
             is in its namespaces already.
-        ldconfig: the host's ldconfig, "" for /sbin/ldconfig.
+        ldconfig: None writes the container's loader cache as data. A path on the host, or "" for
+            /sbin/ldconfig, has that program write it, confined in the container.
         timeout: seconds, for everything.
 
     Returns:
@@ -66,7 +69,7 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
         except BaseException:
             # A signal handler raised, perhaps when everything was done already.
             if os.fstat(file.fd).st_size > 0:
-                detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+                detach_journal(file, timeout=timeout)
             left = False
             raise
         finally:
@@ -83,7 +86,7 @@ def apply(plan: Plan, target: Target, *, ldconfig: str = "", timeout: float = 30
     )
 
 
-def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0) -> None:
+def detach(what: Applied | Target, *, timeout: float = 30.0) -> None:
     """Take back what was applied to a container, newest first.
 
     Only what is still as it was left is removed: what the container changed since stays. What was
@@ -91,7 +94,6 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
 
     Args:
         what: what `apply` returned; or a container, for everything any process applied to it.
-        ldconfig: the host's ldconfig, "" for /sbin/ldconfig.
         timeout: seconds, for everything.
 
     Raises:
@@ -101,13 +103,13 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
             another try.
     """
     if isinstance(what, Applied) and not what.journal:
-        _detach_fd(what, ldconfig, timeout)
+        _detach_fd(what, timeout)
         return
     if isinstance(what, Applied):
         name = what.journal.rpartition("/")[2]
         with journal.Journals(what.target, timeout) as journals:
             _refuse_if_older(what.target.pid, name, journals.names())
-            _detach_journal(journals, name, ldconfig, timeout)
+            _detach_journal(journals, name, timeout)
         return
     found = False
     # Another process of the container may have been named when it was applied.
@@ -115,7 +117,7 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         with journal.Journals(what.replace(pid=pid), timeout) as journals:
             for name in journals.names():
                 found = True
-                _detach_journal(journals, name, ldconfig, timeout)
+                _detach_journal(journals, name, timeout)
     if not found:
         raise ContainerError(
             f"process {what.pid}: nothing was applied to its container, or by a process that is "
@@ -123,10 +125,10 @@ def detach(what: Applied | Target, *, ldconfig: str = "", timeout: float = 30.0)
         )
 
 
-def _detach_journal(journals: journal.Journals, name: str, ldconfig: str, timeout: float) -> None:
+def _detach_journal(journals: journal.Journals, name: str, timeout: float) -> None:
     file = journals.open(name)
     try:
-        detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+        detach_journal(file, timeout=timeout)
     finally:
         file.close()
     journals.remove(name)
@@ -142,7 +144,7 @@ def _refuse_if_older(pid: int, name: str, names: list[str]) -> None:
     )
 
 
-def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
+def _detach_fd(applied: Applied, timeout: float) -> None:
     fd = applied.journal_fd
     try:
         is_ours = os.fstat(fd).st_ino == applied.journal_inode
@@ -151,5 +153,5 @@ def _detach_fd(applied: Applied, ldconfig: str, timeout: float) -> None:
     if not is_ours:
         raise ContainerError(f"process {applied.target.pid}: detached already")
     file = JournalFile(fd)
-    detach_journal(file, ldconfig=ldconfig, timeout=timeout)
+    detach_journal(file, timeout=timeout)
     file.close()

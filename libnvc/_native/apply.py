@@ -45,7 +45,13 @@ class JournalFile:
 
 
 def apply_flat(
-    flat: bytes, *, pid: int, rootfs: str, ldconfig: str, timeout: float, journal: JournalFile
+    flat: bytes,
+    *,
+    pid: int,
+    rootfs: str,
+    ldconfig: str | None,
+    timeout: float,
+    journal: JournalFile,
 ) -> tuple[str, ...]:
     """Apply a flat plan to a container, all or nothing; return the warnings.
 
@@ -55,7 +61,7 @@ def apply_flat(
         flat: what `libnvc._native.flat.encode` returns.
         pid: a process of the container.
         rootfs: its root, as in `libnvc.model.Target`.
-        ldconfig: path of ldconfig on the host, "" for the default.
+        ldconfig: path on the host of the ldconfig to run, "" for the default; None runs none.
         timeout: seconds, for everything.
         journal: an empty file that becomes the journal.
 
@@ -66,7 +72,7 @@ def apply_flat(
         UnsupportedKernelError: the kernel lacks a call.
     """
     rootfs_bytes = ffi.new("char[]", encode_path(rootfs))
-    ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
+    ldconfig_bytes = ffi.NULL if ldconfig is None else ffi.new("char[]", encode_path(ldconfig))
     target = ffi.new("struct nvc_target *")
     target.pid = pid
     target.rootfs = rootfs_bytes
@@ -94,7 +100,7 @@ def apply_flat(
     return tuple(printable(line) for line in lines if line)
 
 
-def detach_journal(journal: JournalFile, *, ldconfig: str, timeout: float) -> None:
+def detach_journal(journal: JournalFile, *, timeout: float) -> None:
     """Undo what a journal holds.
 
     Raises:
@@ -104,9 +110,8 @@ def detach_journal(journal: JournalFile, *, ldconfig: str, timeout: float) -> No
     """
     report = ffi.new("struct nvc_report *")
     err = ffi.new("struct nvc_error *")
-    ldconfig_bytes = ffi.new("char[]", encode_path(ldconfig))
     at, _name = _journal_at(journal)
-    if lib.nvc_detach(at, ldconfig_bytes, int(timeout * 1000), report, err) < 0:
+    if lib.nvc_detach(at, int(timeout * 1000), report, err) < 0:
         if report.left.code in (lib.NVC_OK, lib.NVC_ENAMESPACE):
             raise_error(err)
         raise _rollback(report)

@@ -113,8 +113,17 @@ def _symlink(op: Symlink, text: _Text) -> dict[str, int]:
 
 
 def _loader_cache(op: LoaderCache, text: _Text) -> dict[str, int]:
-    raw = b"".join(encode_path(directory) + b"\0" for directory in op.directories)
-    return {"kind": lib.NVC_OP_LOADER_CACHE, "data": text.blob(raw), "data_len": len(raw)}
+    strings = [
+        *op.directories,
+        *(field for name, path, bits in op.libraries for field in (name, path, str(bits))),
+    ]
+    raw = b"".join(encode_path(string) + b"\0" for string in strings)
+    return {
+        "kind": lib.NVC_OP_LOADER_CACHE,
+        "count": len(op.directories),
+        "data": text.blob(raw),
+        "data_len": len(raw),
+    }
 
 
 _ENCODERS: dict[type[Operation], Callable[[Any, _Text], dict[str, int]]] = {

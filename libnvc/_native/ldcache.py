@@ -37,7 +37,7 @@ def parse(data: bytes, path: str) -> list[CacheEntry]:
         path: where it was, for messages.
 
     Raises:
-        MalformedFileError: it is not a cache of glibc 2.2 or newer for this machine's byte order.
+        MalformedFileError: it is not a cache of glibc for this machine's byte order.
     """
     cache = ffi.new("struct nvc_ldcache *")
     err = ffi.new("struct nvc_error *")
@@ -55,5 +55,5 @@ def parse(data: bytes, path: str) -> list[CacheEntry]:
             path=os.fsdecode(data[file : file + file_len]),
             flags=flags,
         )
-        for flags, soname, soname_len, file, file_len in zip(*[iter(numbers)] * 5, strict=True)
+        for flags, soname, soname_len, file, file_len, *_ in zip(*[iter(numbers)] * 10, strict=True)
     ]

@@ -68,7 +68,7 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
         *_application_profile(request, selection.gpus),
         *_binaries(inventory, request),
         *_libraries(inventory, request, libraries),
-        *_links(request, libraries, for_linkers=False),
+        *_links(request, libraries),
         *_firmware(inventory),
         *_ipcs(inventory, request),
         *device_operations(inventory, request, selection),
@@ -151,18 +151,26 @@ def _library_directory(request: Request, library: Library) -> str:
     return request.layout.libs32_dir if library.bits == 32 else request.layout.libs_dir
 
 
-def _links(request: Request, libraries: list[Library], *, for_linkers: bool) -> Iterator[Operation]:
-    """Link SONAMEs to the mounted files: programs find them even where no cache is written."""
+def _found_as(library: Library) -> str:
+    """Return the name that programs ask for, and find the file by: its SONAME, if it is usable."""
+    soname = library.soname
+    return _basename(library.path) if soname in ("", ".", "..") or "/" in soname else soname
+
+
+def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
+    """Link SONAMEs to the mounted files: the loader cache lists the links."""
     for library in libraries:
         directory = _library_directory(request, library)
         name = _basename(library.path)
-        soname = library.soname
-        if not for_linkers and soname not in ("", ".", "..", name) and "/" not in soname:
+        if _found_as(library) != name:
             yield Symlink(
-                origin="soname", path=_join(directory, soname), target=name, overwrite=True
+                origin="soname",
+                path=_join(directory, _found_as(library)),
+                target=name,
+                overwrite=True,
             )
         for prefix, link, target in EXTRA_LINKS:
-            if name.startswith(prefix) and link.endswith(".so") == for_linkers:
+            if name.startswith(prefix):
                 yield Symlink(origin="link", path=_join(directory, link), target=target or name)
 
 
@@ -187,22 +195,20 @@ def _ipcs(inventory: Inventory, request: Request) -> Iterator[Operation]:
 def _loader_cache(
     inventory: Inventory, request: Request, libraries: list[Library]
 ) -> Iterator[Operation]:
-    """Yield the loader cache, also where no library comes: the reference does, too.
-
-    Links for linkers follow: they are no libraries, and do not belong into it.
-    """
-    if request.loader_cache:
-        compat, _ = compat_directory(inventory, request)
-        directories = dict.fromkeys(_library_directory(request, library) for library in libraries)
-        yield LoaderCache(
-            origin="loader-cache",
-            path=_LOADER_CACHE,
-            directories=(
-                *filter(None, (compat,)),
-                *(directories or (request.layout.libs_dir,)),
-            ),
-        )
-    yield from _links(request, libraries, for_linkers=True)
+    """Yield the loader cache, also where no library comes: the reference makes one, too."""
+    if not request.loader_cache:
+        return
+    compat, _ = compat_directory(inventory, request)
+    yield LoaderCache(
+        origin="loader-cache",
+        path=_LOADER_CACHE,
+        libraries=tuple(
+            (name, _join(_library_directory(request, library), name), library.bits)
+            for library in libraries
+            for name in (_found_as(library),)
+        ),
+        directories=(compat,) if compat else (),
+    )
 
 
 def _warnings(inventory: Inventory, request: Request) -> list[str]:

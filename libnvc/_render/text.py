@@ -67,8 +67,9 @@ def _describe(operation: Operation) -> tuple[str, str, str]:
             return "allow", f"c {major}:{minor}", access
         case Symlink(target=target, overwrite=overwrite):
             return "link", operation.path, f"-> {target}" + ("" if overwrite else " if none")
-        case LoaderCache(directories=directories):
-            return "cache", operation.path, f"add {' '.join(directories)}"
+        case LoaderCache(libraries=libraries, directories=directories):
+            how = f"add {len(libraries)} libraries" + "".join(f", {d} first" for d in directories)
+            return "cache", operation.path, how
         case Env(name=name, value=value):
             return "env", name, value
         case Group(gid=gid):
