@@ -58,16 +58,9 @@ const struct nvc_lddir *nvc_ldconf_find(const struct nvc_ldconf *conf, uint64_t 
 /* Open a directory of the container; -1 if there is none. */
 static int open_directory(const struct reader *reader, const char *path, struct stat *st)
 {
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	struct nvc_error err;
+	nvc_autofd int fd = nvc_path_open(reader->root, path, st);
 
-	if (nvc_path_walk(reader->root, path, &how, &place, &err) < 0)
-		return -1;
-	nvc_autofd int fd = place.fd;
-	if (fd < 0 || !S_ISDIR(place.mode) || fstat(fd, st) < 0)
-		return -1;
-	return nvc_steal_fd(&fd);
+	return fd < 0 || !S_ISDIR(st->st_mode) ? -1 : nvc_steal_fd(&fd);
 }
 
 /* Add a directory, but for one that is there already. 1: added. -1 with errno. */
@@ -107,24 +100,27 @@ static int add_hwcaps(void *cookie, const char *name, unsigned char type)
 	return fd < 0 || add(reader, path, path + strlen(parent->path) + 1, &st) >= 0 ? 0 : -1;
 }
 
+/* 1: it is there. -1 with errno. */
 static int add_directory(struct reader *reader, const char *path)
 {
 	struct stat st;
 	nvc_autofd int fd = open_directory(reader, path, &st);
-	int added = fd < 0 ? 0 : add(reader, path, NULL, &st);
 
+	if (fd < 0)
+		return 0;
+	int added = add(reader, path, NULL, &st);
 	/* Asking for the last component alone is one call where it is missing, as nearly always. */
 	if (added <= 0 || fstatat(fd, HWCAPS, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return added < 0 ? -1 : 0;
+		return added < 0 ? -1 : 1;
 	struct parent parent = {reader, nvc_arena_join(reader->memory, path, HWCAPS)};
 	if (parent.path == NULL)
 		return -1;
 	nvc_autofd int hwcaps_fd = open_directory(reader, parent.path, &st);
 	if (hwcaps_fd < 0)
-		return 0;
+		return 1;
 	note_time(reader->out, &st);
 	errno = 0;
-	return nvc_dir_list(hwcaps_fd, add_hwcaps, &parent) < 0 && errno == ENOMEM ? -1 : 0;
+	return nvc_dir_list(hwcaps_fd, add_hwcaps, &parent) < 0 && errno == ENOMEM ? -1 : 1;
 }
 
 /* What ldconfig looks through without being told: of Debian's build, else of everybody's. */
@@ -133,13 +129,12 @@ static int add_known(struct reader *reader)
 	static const char *const multiarch[] = {"/lib/" TRIPLET, "/usr/lib/" TRIPLET};
 	static const char *const plain[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64"};
 	bool is_debian = false;
-	struct stat st;
 
 	for (size_t i = 0; i < 2; i++) {
-		nvc_autofd int fd = open_directory(reader, multiarch[i], &st);
-		is_debian = is_debian || fd >= 0;
-		if (fd >= 0 && add_directory(reader, multiarch[i]) < 0)
+		int found = add_directory(reader, multiarch[i]);
+		if (found < 0)
 			return -1;
+		is_debian = is_debian || found > 0;
 	}
 	for (size_t i = 0; i < 4; i++) {
 		if ((!is_debian || i % 2 == 0) && add_directory(reader, plain[i]) < 0)
@@ -346,18 +341,11 @@ static int read_line(struct reader *reader, const char *file, char *line)
 /* Read a file into memory that lives on: directories are named by it. NULL: nothing is there. */
 static char *load(struct reader *reader, const char *path)
 {
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	struct nvc_error err;
 	struct stat st;
+	nvc_autofd int path_fd = nvc_path_open(reader->root, path, &st);
+	nvc_autofd int fd = path_fd < 0 ? -1 : nvc_path_reopen(reader->root, path_fd);
 
-	if (nvc_path_walk(reader->root, path, &how, &place, &err) < 0)
-		return NULL;
-	nvc_autofd int place_fd = place.fd;
-	if (place_fd < 0 || !S_ISREG(place.mode))
-		return NULL;
-	nvc_autofd int fd = nvc_path_reopen(reader->root, place_fd);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0)
 		return NULL;
 	note_time(reader->out, &st);
 	size_t size = st.st_size < FILE_MAX ? (size_t)st.st_size : FILE_MAX;

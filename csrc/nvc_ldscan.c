@@ -217,9 +217,7 @@ static const struct candidate *find_neighbour(const struct scan *scan, const str
 static int read_link(struct scan *scan, struct candidate *one)
 {
 	const struct candidate *neighbour = find_neighbour(scan, one);
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	struct nvc_error err;
+	struct stat st;
 
 	if (neighbour != NULL) {
 		one->soname = neighbour->soname == neighbour->name ? one->name : neighbour->soname;
@@ -231,10 +229,8 @@ static int read_link(struct scan *scan, struct candidate *one)
 	const char *path = nvc_arena_join(scan->memory, scan->directory->path, one->name);
 	if (path == NULL)
 		return -1;
-	if (nvc_path_walk(scan->root, path, &how, &place, &err) < 0 || place.fd < 0)
-		return 0;
-	nvc_autofd int fd = place.fd;
-	return read_facts(scan, fd, one);
+	nvc_autofd int fd = nvc_path_open(scan->root, path, &st);
+	return fd < 0 ? 0 : read_facts(scan, fd, one);
 }
 
 /* A link that has the SONAME, or its beginning up to ".so" for linkers, is another name of the
@@ -339,13 +335,11 @@ int nvc_ldscan(const struct nvc_root *root, const struct nvc_lddir *directory, u
                uint32_t number, struct nvc_libset *set)
 {
 	struct scan scan = {.root = root, .directory = directory, .memory = &set->memory};
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	struct nvc_error err;
+	struct stat st;
+	nvc_autofd int dir_fd = nvc_path_open(root, directory->path, &st);
 
-	if (nvc_path_walk(root, directory->path, &how, &place, &err) < 0 || place.fd < 0)
+	if (dir_fd < 0)
 		return 0;
-	nvc_autofd int dir_fd = place.fd;
 	scan.dir_fd = dir_fd;
 	if (list(&scan) < 0)
 		return -1;

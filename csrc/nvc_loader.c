@@ -34,23 +34,10 @@ static int fail(const struct nvc_root *root, const char *step, struct nvc_error 
 	return nvc_fail_errno_at(err, NVC_ELDCACHE, step, root->name, NVC_CACHE_PATH);
 }
 
-/* Find a path; the descriptor is the caller's, -1 where nothing is. */
-static int find(const struct nvc_root *root, const char *path, struct stat *st)
-{
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	struct nvc_error ignored;
-
-	if (nvc_path_walk(root, path, &how, &place, &ignored) < 0)
-		return -1;
-	nvc_autofd int fd = place.fd;
-	return fd < 0 || fstat(fd, st) < 0 ? -1 : nvc_steal_fd(&fd);
-}
-
 static bool exists(const struct nvc_root *root, const char *path)
 {
 	struct stat st;
-	nvc_autofd int fd = find(root, path, &st);
+	nvc_autofd int fd = nvc_path_open(root, path, &st);
 
 	return fd >= 0;
 }
@@ -63,7 +50,7 @@ static uint32_t resolve_place(const struct nvc_root *root, const struct nvc_ldco
                               const char *path)
 {
 	struct stat st;
-	nvc_autofd int fd = find(root, path, &st);
+	nvc_autofd int fd = nvc_path_open(root, path, &st);
 	const struct nvc_lddir *found = fd < 0 ? NULL : nvc_ldconf_find(conf, st.st_dev, st.st_ino);
 
 	return found == NULL ? 0 : (uint32_t)(found - conf->all) + 1;

@@ -21,16 +21,29 @@ int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mou
 	return out->way == NVC_MOUNTS_STAGED ? nvc_classic_hide(err) : 0;
 }
 
-int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out)
+/* What a descriptor, or what is at a name in a directory, is. */
+static int look(int dir_fd, const char *name, struct statx *out)
 {
 	int flags = name[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+
+	return statx(dir_fd, name, flags, STATX_TYPE | STATX_MODE | STATX_INO | STATX_MNT_ID, out);
+}
+
+static struct nvc_mount_id identity(const struct statx *stx)
+{
+	return (struct nvc_mount_id){
+	    .mnt_id = (stx->stx_mask & STATX_MNT_ID) != 0 ? stx->stx_mnt_id : 0,
+	    .dev = makedev(stx->stx_dev_major, stx->stx_dev_minor),
+	    .ino = stx->stx_ino};
+}
+
+int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out)
+{
 	struct statx stx;
 
-	if (statx(dir_fd, name, flags, STATX_INO | STATX_MNT_ID, &stx) < 0)
+	if (look(dir_fd, name, &stx) < 0)
 		return -1;
-	out->mnt_id = (stx.stx_mask & STATX_MNT_ID) != 0 ? stx.stx_mnt_id : 0;
-	out->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
-	out->ino = stx.stx_ino;
+	*out = identity(&stx);
 	return 0;
 }
 
@@ -39,13 +52,14 @@ bool nvc_mount_is_same(const struct nvc_mount_id *a, const struct nvc_mount_id *
 	return a->mnt_id == b->mnt_id && a->dev == b->dev && a->ino == b->ino;
 }
 
-static int check_type(const struct nvc_op *op, const struct stat *st, const char *source,
+static int check_type(const struct nvc_op *op, const struct statx *stx, const char *source,
                       struct nvc_error *err)
 {
 	mode_t want = S_IFREG;
 
 	if (op->kind == NVC_OP_DEVICE_NODE) {
-		if (!S_ISCHR(st->st_mode) || st->st_rdev != makedev(op->major, op->minor))
+		if (!S_ISCHR(stx->stx_mode) || stx->stx_rdev_major != op->major ||
+		    stx->stx_rdev_minor != op->minor)
 			return nvc_fail(err, NVC_EDEVICE, "check", source, "invalid device node");
 		return 0;
 	}
@@ -53,7 +67,7 @@ static int check_type(const struct nvc_op *op, const struct stat *st, const char
 		want = S_IFDIR;
 	else if ((op->flags & NVC_OP_IS_SOCKET) != 0)
 		want = S_IFSOCK;
-	if ((st->st_mode & S_IFMT) != want)
+	if ((stx->stx_mode & S_IFMT) != want)
 		return nvc_fail(err, NVC_EMOUNT, "check", source, "unexpected source file type");
 	return 0;
 }
@@ -99,25 +113,27 @@ int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *pla
                    const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err)
 {
 	const char *source = nvc_plan_text(plan, op->arg);
-	struct stat st;
-	int result = 0;
+	struct statx stx;
 	nvc_autofd int source_fd = nvc_classic_open_source(source);
 
 	out->fd = -1;
 	out->source = source;
 	out->flags = mount_flags(op);
-	if (source_fd < 0 || fstat(source_fd, &st) < 0)
+	if (source_fd < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
-	if (check_type(op, &st, source, err) < 0)
+	if (mounter->way == NVC_MOUNTS_NEW && clone_source(source_fd, out, err) < 0)
 		return -1;
-	out->mode = st.st_mode;
-	if (mounter->way == NVC_MOUNTS_NEW)
-		result = clone_source(source_fd, out, err);
-	else if (mounter->way == NVC_MOUNTS_STAGED)
-		result = nvc_classic_stage(mounter, source_fd, out, err);
-	if (result < 0)
+	if (look(out->fd >= 0 ? out->fd : source_fd, "", &stx) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
+	if (check_type(op, &stx, source, err) < 0)
 		return -1;
-	if (nvc_mount_identify(out->fd >= 0 ? out->fd : source_fd, "", &out->id) < 0)
+	out->mode = stx.stx_mode;
+	out->id = identity(&stx);
+	if (mounter->way != NVC_MOUNTS_STAGED)
+		return 0;
+	if (nvc_classic_stage(mounter, source_fd, out, err) < 0)
+		return -1;
+	if (nvc_mount_identify(out->fd, "", &out->id) < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
 	return 0;
 }
@@ -216,20 +232,15 @@ int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_m
                      const struct nvc_mount_point *at, struct nvc_mount_id *id,
                      struct nvc_error *err)
 {
-	struct nvc_mount_attr attr = {.propagation = MS_PRIVATE};
-	int result;
-
 	if (mount->fd < 0)
 		return nvc_classic_attach(mounter, mount, at, id, err);
 	if (nvc_move_mount(mount->fd, at->target_fd) < 0)
 		return nvc_fail_errno_at(err, NVC_EMOUNT, "mount operation", at->root, at->path);
 	*id = mount->id;
-	/* Below a shared mount it became shared. */
-	result = mounter->way == NVC_MOUNTS_NEW ? nvc_mount_setattr(mount->fd, &attr)
-	                                        : nvc_classic_make_private(mounter, mount->fd);
-	return result < 0
-	           ? nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path)
-		   : 0;
+	/* A clone is private already, and stays so. */
+	if (mounter->way == NVC_MOUNTS_NEW || nvc_classic_make_private(mounter, mount->fd) == 0)
+		return 0;
+	return nvc_fail_errno_at(err, NVC_EMOUNT, "mount propagation", at->root, at->path);
 }
 
 int nvc_mount_remove(int dir_fd, const char *name)

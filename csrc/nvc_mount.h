@@ -70,7 +70,8 @@ int nvc_mount_take_tmpfs(const struct nvc_mounter *mounter, uint32_t mode, uid_t
 int nvc_mount_take_data(const struct nvc_mounter *mounter, const char *name, const void *data,
                         size_t len, struct nvc_loose_mount *out, struct nvc_error *err);
 
-/* Attach a loose mount, private, and put its identity into `id`. */
+/* Attach a loose mount, private, and put its identity into `id`. What it goes below must have no
+ * peers: below a shared mount it would become shared. */
 int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_mount *mount,
                      const struct nvc_mount_point *at, struct nvc_mount_id *id,
                      struct nvc_error *err);

@@ -246,11 +246,14 @@ static bool walk_fast(struct walker *w)
 	    w->asked[len - 1] == '/' || strstr(w->asked, "//") || strstr(w->asked, "/."))
 		return false;
 	nvc_autofd int fd = nvc_openat2(w->root->fd, w->asked + 1, how);
-	if (fd < 0 || fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))
+	/* A link on the way would have been told first: so it is missing, and where it was asked. */
+	bool is_missing = fd < 0 && errno == ENOENT && w->how->mkdir == NULL;
+	if (!is_missing && (fd < 0 || fstat(fd, &st) < 0 || S_ISLNK(st.st_mode)))
 		return false;
 	memcpy(w->at->path, w->asked, len + 1);
 	w->at->len = len;
-	arrive(w->at, nvc_steal_fd(&fd), st.st_mode);
+	if (!is_missing)
+		arrive(w->at, nvc_steal_fd(&fd), st.st_mode);
 	return true;
 }
 
@@ -292,6 +295,28 @@ int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_s
 	nvc_close_fd(&place.fd);
 	nvc_copy(out, out_size, place.len == 0 ? "/" : place.path);
 	return 0;
+}
+
+int nvc_path_open(const struct nvc_root *root, const char *path, struct stat *st)
+{
+	struct nvc_open_how how = {.flags = O_PATH | O_CLOEXEC,
+	                           .resolve = NVC_RESOLVE_IN_ROOT | NVC_RESOLVE_NO_MAGIC};
+	struct nvc_walk walk = {.follow = true};
+	struct nvc_place place;
+	struct nvc_error err;
+	nvc_autofd int fd = root->openat2 ? nvc_openat2(root->fd, path, how) : -ENOSYS;
+
+	if (fd < 0 && root->openat2 && errno != ENOSYS && errno != EAGAIN)
+		return -1;
+	if (fd < 0) {
+		if (nvc_path_walk(root, path, &walk, &place, &err) < 0) {
+			errno = err.sys_errno != 0 ? err.sys_errno : ENOENT;
+			return -1;
+		}
+		fd = place.fd;
+		errno = ENOENT;
+	}
+	return fd < 0 || fstat(fd, st) < 0 ? -1 : nvc_steal_fd(&fd);
 }
 
 int nvc_path_reopen(const struct nvc_root *root, int path_fd)

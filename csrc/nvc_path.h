@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "nvc_error.h"
@@ -51,6 +52,10 @@ int nvc_path_walk(const struct nvc_root *root, const char *path, const struct nv
  * links and without the root, to `out`. `*found` tells whether something is there. */
 int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_size, bool *found,
                      struct nvc_error *err);
+
+/* Open (O_PATH) what a path leads to, links followed, for reading only: ".." stops at the root as
+ * it does for who is in there. Returns the fd, or -1 with errno. */
+int nvc_path_open(const struct nvc_root *root, const char *path, struct stat *st);
 
 /* Open for reading what an O_PATH descriptor of a regular file stands for; never blocks. -1 with
  * errno: EINVAL for anything but a regular file, since to open a device may be to use it. */

@@ -15,11 +15,11 @@ int nvc_step_fail(const struct nvc_ops *ops, const char *step, const char *path,
 	return nvc_fail_errno_at(err, NVC_EMOUNT, step, ops->root.name, path);
 }
 
-int nvc_step_complete(struct nvc_record *record, int dir_fd, const char *name)
+int nvc_step_complete(struct nvc_record *record, int fd, const char *name)
 {
 	struct stat st;
 
-	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) < 0)
 		return -1;
 	record->made.dev = st.st_dev;
 	record->made.ino = st.st_ino;
@@ -98,6 +98,7 @@ int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *er
 /* --- mount points --------------------------------------------------------------------------------
  */
 
+/* Returns the fd. */
 static int make_file(struct nvc_ops *ops, const struct nvc_task *task, mode_t mode,
                      struct nvc_error *err)
 {
@@ -108,9 +109,9 @@ static int make_file(struct nvc_ops *ops, const struct nvc_task *task, mode_t mo
 	if (record == NULL)
 		return -1;
 	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, mode);
-	if (fd < 0 || nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+	if (fd < 0 || nvc_step_complete(record, fd, "") < 0)
 		return nvc_step_failed(ops, record, task->path, err);
-	return 0;
+	return nvc_steal_fd(&fd);
 }
 
 int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_t source_mode,
@@ -123,10 +124,9 @@ int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_
 
 	if (fd < 0 && errno == ENOENT) {
 		mode_t mode = source_mode & 0755;
-		int made = want_dir
-		               ? nvc_step_mkdir(ops, ops->dir.fd, task->name, task->path, mode, err)
-		               : make_file(ops, task, mode, err);
-		if (made < 0)
+		if (!want_dir)
+			return make_file(ops, task, mode, err);
+		if (nvc_step_mkdir(ops, ops->dir.fd, task->name, task->path, mode, err) < 0)
 			return -1;
 		fd = openat(ops->dir.fd, task->name, flags);
 	}
@@ -139,17 +139,16 @@ int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_
 	return nvc_steal_fd(&fd);
 }
 
-/* Take the mount that we are about to attach below out of its peer group. `*root_fd` is -1 where it
- * has no peers. */
+/* Take the mount that we are about to attach below, `below`, out of its peer group. `*root_fd` is
+ * -1 where it has no peers. */
 static int leave_group(struct nvc_ops *ops, const struct nvc_mount_point *at,
-                       struct nvc_record **record, int *root_fd, struct nvc_error *err)
+                       const struct nvc_mount_id *below, struct nvc_record **record, int *root_fd,
+                       struct nvc_error *err)
 {
-	struct nvc_mount_id below;
 	bool shared;
 
 	*root_fd = -1;
-	if (nvc_mount_identify(at->target_fd, "", &below) < 0 ||
-	    nvc_groups_is_shared(ops->groups, below.mnt_id, &shared) < 0)
+	if (nvc_groups_is_shared(ops->groups, below->mnt_id, &shared) < 0)
 		return nvc_step_fail(ops, "stat", at->path, err);
 	if (!shared)
 		return 0;
@@ -163,7 +162,7 @@ static int leave_group(struct nvc_ops *ops, const struct nvc_mount_point *at,
 	*record = nvc_step_begin(ops, NVC_STEP_LEAVE, at->path, NULL, NULL, err);
 	if (*record == NULL)
 		return -1;
-	(*record)->made = below;
+	(*record)->made = *below;
 	if (nvc_groups_leave(ops->groups, *root_fd) < 0)
 		return nvc_step_fail(ops, "mount propagation", at->path, err);
 	return 0;
@@ -179,15 +178,14 @@ static int return_to_group(struct nvc_ops *ops, struct nvc_record *record, int r
 }
 
 static int attach_alone(struct nvc_ops *ops, const struct nvc_loose_mount *mount,
-                        const struct nvc_mount_point *at, struct nvc_mount_id *id,
-                        struct nvc_error *err)
+                        const struct nvc_mount_point *at, const struct nvc_mount_id *below,
+                        struct nvc_mount_id *id, struct nvc_error *err)
 {
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_MOUNT, at->path, NULL, NULL, err);
 
 	if (record == NULL)
 		return -1;
-	if (nvc_mount_identify(at->target_fd, "", &record->was) < 0)
-		return nvc_step_fail(ops, "stat", at->path, err);
+	record->was = *below;
 	if (mount->fd >= 0)
 		record->made = mount->id;
 	if (nvc_mount_attach(ops->mounter, mount, at, id, err) < 0)
@@ -202,14 +200,17 @@ int nvc_step_attach(struct nvc_ops *ops, const struct nvc_loose_mount *mount,
                     struct nvc_error *err)
 {
 	struct nvc_record *left = NULL;
+	struct nvc_mount_id below;
 	int found_fd = -1;
 
-	if (leave_group(ops, at, &left, &found_fd, err) < 0) {
+	if (nvc_mount_identify(at->target_fd, "", &below) < 0)
+		return nvc_step_fail(ops, "stat", at->path, err);
+	if (leave_group(ops, at, &below, &left, &found_fd, err) < 0) {
 		nvc_close_fd(&found_fd);
 		return -1;
 	}
 	nvc_autofd int root_fd = found_fd;
-	if (attach_alone(ops, mount, at, id, err) < 0)
+	if (attach_alone(ops, mount, at, &below, id, err) < 0)
 		return -1;
 	return left == NULL ? 0 : return_to_group(ops, left, root_fd, at->path, err);
 }

@@ -29,8 +29,8 @@ int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *er
 struct nvc_record *nvc_step_begin(struct nvc_ops *ops, enum nvc_step step, const char *path,
                                   const char *arg, const char *old, struct nvc_error *err);
 
-/* Note the identity of what a step made. */
-int nvc_step_complete(struct nvc_record *record, int dir_fd, const char *name);
+/* Note the identity of what a step made at `name` in a directory; "" is the descriptor itself. */
+int nvc_step_complete(struct nvc_record *record, int fd, const char *name);
 
 /* The step failed with errno. If that says that somebody else's object is there, the journal does
  * not take it for ours. */

@@ -43,8 +43,10 @@
 #define NVC_ATTR_NOSUID        0x02u
 #define NVC_ATTR_NODEV         0x04u
 #define NVC_ATTR_NOEXEC        0x08u
+#define NVC_RESOLVE_NO_MAGIC   0x02u
 #define NVC_RESOLVE_NO_SYMLINK 0x04u
 #define NVC_RESOLVE_BENEATH    0x08u
+#define NVC_RESOLVE_IN_ROOT    0x10u
 
 struct nvc_open_how {
 	uint64_t flags;
