@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -113,14 +114,13 @@ def _configures(setting: Setting, driver: str, used: Path) -> Iterator[Job]:
         row = Row(name=f"configure, all, cgroup {version}", target=_CONFIGURE)
         container = setting.container(setting.rootfs(), cgroup=version)
         yield _configure(row, container, driver, everything)
-    images = {
-        "used before": used,
-        "without ldconfig": setting.rootfs(ldconfig=False),
-        "on disk": setting.disk_rootfs(),
-    }
+    images = {"used before": used, "on disk": setting.disk_rootfs()}
     for name, image in images.items():
         row = Row(name=f"configure, all, image {name}", target=_CONFIGURE)
         yield _configure(row, setting.container(image), driver, everything)
+    row = Row(name="configure, all, loader cache out of date")
+    container = setting.container(setting.rootfs())
+    yield _configure(row, container, driver, everything, is_fresh=False)
 
 
 def _calls(library: Library, driver: str) -> Iterator[Job]:
@@ -157,9 +157,10 @@ def _growth(setting: Setting, library: Library) -> Iterator[Job]:
     for number in GPUS:
         driver = setting.driver(rack.replace(gpus=rack.gpus[:number]))
         section = "Growth with the number of GPUs"
-        for name in ("discover", "plan"):
+        for name in ("discover", "plan", "apply"):
             row = Row(name=growth(name, number))
-            yield _call(section, (row,), library, name, driver)
+            rows = (row, Row(name=growth("detach", number))) if name == "apply" else (row,)
+            yield _call(section, rows, library, name, driver)
         yield _command(section, Row(name=growth("list", number)), [CLI, f"--root={driver}", "list"])
 
 
@@ -195,20 +196,38 @@ def _command(section: str, row: Row, command: Sequence[str]) -> Job:
     return Job(section=section, rows=(row,), time=lambda: [measure.run(command)], use=use)
 
 
-def _configure(row: Row, target: libnvc.Target, driver: str, words: Sequence[str]) -> Job:
-    """Return a job that configures a container; what it did is taken back each time."""
+def _configure(
+    row: Row, target: libnvc.Target, driver: str, words: Sequence[str], *, is_fresh: bool = True
+) -> Job:
+    """Return a job that configures a container; what it did is taken back each time.
+
+    Args:
+        row: what it fills.
+        target: the container.
+        driver: the root of the driver.
+        words: of the command.
+        is_fresh: whether the loader cache of the image is newer than its directories.
+    """
     command = [CLI, f"--root={driver}", *words, f"--pid={target.pid}", target.rootfs]
+
+    def date_cache() -> None:
+        os.utime(f"{target.rootfs}/etc/ld.so.cache", None if is_fresh else (0, 0))
+
+    def take_back() -> None:
+        libnvc.detach(target)
+        date_cache()
 
     def time() -> list[float]:
         seconds = measure.run(command)
-        libnvc.detach(target)
+        take_back()
         return [seconds]
 
     def use() -> list[Use]:
+        date_cache()
         calls = measure.count(measure.trace(command))
-        libnvc.detach(target)
+        take_back()
         memory = measure.peak_memory(command)
-        libnvc.detach(target)
+        take_back()
         return [Use(calls=calls, memory=memory)]
 
     return Job(section="Commands", rows=(row,), time=time, use=use)

@@ -53,6 +53,8 @@ class Library:
         plan = libnvc.make_plan(self._inventory(root), request)
         there, applied = _timed(lambda: libnvc.apply(plan, self._target))
         back, _ = _timed(lambda: libnvc.detach(applied))
+        # What was made and removed made directories newer: the image's cache was up to date.
+        os.utime(f"{self._target.rootfs}/etc/ld.so.cache")
         return [there, back]
 
     def _inventory(self, root: str) -> libnvc.Inventory:

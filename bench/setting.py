@@ -13,8 +13,9 @@ from libnvc import sim
 from libnvc._native.ldcache import parse
 from libnvc.model import CAPABILITIES
 from libnvc.sim.cachewriter import write_cache
+from libnvc.sim.elfwriter import write_library
 from libnvc.sim.machine import this_machine
-from libnvc.testing import PROGRAMS, OciContainer, configure_hook, make_rootfs
+from libnvc.testing import OciContainer, configure_hook, make_rootfs
 
 from .held import HeldContainer
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: The installed command.
 CLI = str(Path(sysconfig.get_path("scripts"), "nvidia-container-cli"))
+
+#: In an image, beside those that its few programs need.
+LIBRARIES = 150
 
 
 def profile(name: str) -> Profile:
@@ -68,14 +72,24 @@ class Setting:
             cache.write_bytes(write_cache(own + others))
         return str(root)
 
-    def rootfs(self, *, ldconfig: bool = True) -> Path:
+    def rootfs(self) -> Path:
         """Make the root file system of a container."""
-        programs = [name for name in PROGRAMS if ldconfig or name != "ldconfig"]
-        return make_rootfs(self.fresh(), programs)
+        return self._fill(make_rootfs(self.fresh()))
 
     def disk_rootfs(self) -> Path:
         """Make a root file system on a disk."""
-        return make_rootfs(self._disk / self.fresh().name)
+        return self._fill(make_rootfs(self._disk / self.fresh().name))
+
+    def _fill(self, rootfs: Path) -> Path:
+        """Give a root as many libraries as a small image of a distribution has."""
+        machine = this_machine()
+        directory = rootfs / machine.libs_dir.lstrip("/")
+        for number in range(LIBRARIES):
+            soname = f"libfilling{number}.so.1"
+            library = write_library(bits=64, machine=machine.elf, soname=soname)
+            (directory / f"{soname}.2.3").write_bytes(library)
+        subprocess.run(["ldconfig", "-r", rootfs], check=True)
+        return rootfs
 
     def used_rootfs(self, driver: str) -> Path:
         """Make a root file system that a container with GPUs has left its mount points in."""

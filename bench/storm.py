@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from .setting import Setting
 
-CREATES = 20
-AT_ONCE = 4
+CREATES = 40
+AT_ONCE = 8
 
 
 class Storm(Record):
