@@ -66,6 +66,7 @@ class BuildExt(build_ext):
         compiler, *flags = self.compiler.compiler_so
         flags += self.extensions[0].extra_compile_args
         facts = {
+            "VERSION": self.distribution.get_version(),
             "DATE": int(os.environ.get("SOURCE_DATE_EPOCH", time.time())),
             "REVISION": _first_line("git", "--git-dir=.git", "rev-parse", "HEAD"),
             "COMPILER": _first_line(compiler, "--version"),

@@ -5,27 +5,20 @@ from __future__ import annotations
 
 import os
 import time
-from importlib.metadata import version
 
 from libnvc import _build
 
 
-def libnvc_version() -> str:
-    """Return the version of the installed distribution."""
-    return version("libnvc")
-
-
 def build_revision() -> str:
     """Return what it was built from: a commit, or the version where there was none."""
-    return _build.REVISION or libnvc_version()
+    return _build.REVISION or _build.VERSION
 
 
 def version_text() -> str:
     """Return the reference's seven lines."""
-    own = libnvc_version()
     facts = {
-        "cli-version": own,
-        "lib-version": own,
+        "cli-version": _build.VERSION,
+        "lib-version": _build.VERSION,
         "build date": time.strftime("%Y-%m-%dT%H:%M+00:00", time.gmtime(_build.DATE)),
         "build revision": build_revision(),
         "build compiler": _build.COMPILER,

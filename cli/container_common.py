@@ -115,10 +115,12 @@ def start(settings: Settings, channels: Sequence[int] = ()) -> Log:
 
 
 def _log_start(settings: Settings, log: Log, channels: Sequence[int]) -> None:
-    from ._version import build_revision, libnvc_version
+    from libnvc import _build
+
+    from ._version import build_revision
     from .container_user import default_user
 
-    build = f"version={libnvc_version()}, build={build_revision()}"
+    build = f"version={_build.VERSION}, build={build_revision()}"
     log.info(f"initializing library context ({build})")
     log.info(f"using root {settings.root}")
     log.info(f"using ldcache {settings.ldcache}")

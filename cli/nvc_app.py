@@ -7,8 +7,9 @@ from typing import Annotated  # noqa: TID253  (only `nvc` loads this module)
 
 import typer  # noqa: TID253
 
+from libnvc import _build
+
 from . import cmd_sim
-from ._version import libnvc_version
 from .cmd_attach import attach
 from .cmd_demo import demo
 from .cmd_detach import detach
@@ -29,7 +30,7 @@ app.add_typer(cmd_sim.app, name="sim")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        put(f"nvc {libnvc_version()}\n")
+        put(f"nvc {_build.VERSION}\n")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ def test_version_has_the_references_lines(container_cli: Callable[..., Done]) ->
         assert [line.split(": ")[0] for line in done.stdout.splitlines()] == keys
         assert all(re.fullmatch(r"[a-z -]+: \S.*", line) for line in done.stdout.splitlines())
     values = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert values["cli-version"] == values["lib-version"] == version("libnvc")
     assert values["build platform"] == os.uname().machine
     assert "-fstack-protector-strong" in values["build flags"].split()
     assert re.fullmatch(
