@@ -130,6 +130,8 @@ def _missing(inventory: Inventory, skip: frozenset[str]) -> Iterator[str]:
 
 def log_operations(log: Log, rootfs: str, operations: Iterable[Operation]) -> None:
     """Write what was done to a container."""
+    if not log:
+        return
     from libnvc import plan
 
     for op in operations:

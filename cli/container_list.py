@@ -128,7 +128,7 @@ def paths(found: Inventory, asked: Question) -> list[str]:
 
 
 def _devices(found: Inventory, asked: Question) -> Iterator[str]:
-    from libnvc._planner import check_mig_control, select
+    from libnvc._planner.select import check_mig_control, select
 
     selection = select(found, asked.devices or ())
     check_mig_control(selection, config=asked.mig_config, monitor=asked.mig_monitor)

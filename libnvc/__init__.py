@@ -13,16 +13,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._api import (
-        apply,
-        detach,
-        discover,
-        inspect_container,
-        inspect_rootfs,
-        make_plan,
-        needs_probe,
-        plan_to_text,
-    )
+    from ._apply.direct import apply, detach
+    from ._discover import discover
+    from ._discover.container import inspect_container, inspect_rootfs
+    from ._planner.build import make_plan
+    from ._planner.probe import needs_probe
+    from ._render.text import plan_to_text
     from .errors import (
         ApplyError,
         ContainerError,
@@ -133,16 +129,12 @@ __all__ = [
 
 #: module -> the public names that it defines
 _NAMES = {
-    "_api": (
-        "apply",
-        "detach",
-        "discover",
-        "inspect_container",
-        "inspect_rootfs",
-        "make_plan",
-        "needs_probe",
-        "plan_to_text",
-    ),
+    "_apply.direct": ("apply", "detach"),
+    "_discover": ("discover",),
+    "_discover.container": ("inspect_container", "inspect_rootfs"),
+    "_planner.build": ("make_plan",),
+    "_planner.probe": ("needs_probe",),
+    "_render.text": ("plan_to_text",),
     "errors": (
         "ApplyError",
         "ContainerError",

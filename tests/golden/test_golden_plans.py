@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from libnvc._discover import discover
-from libnvc._planner import make_plan
+from libnvc._planner.build import make_plan
 from libnvc._render.text import plan_to_text
 from libnvc.model import Layout, Request
 from libnvc.plan import Plan

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import libnvc
 from libnvc import plan as ops
 from libnvc._discover.tables import BINARIES, LIBRARIES
-from libnvc._planner import make_plan, select
+from libnvc._planner.build import make_plan
+from libnvc._planner.select import select
 from libnvc.model import (
     CAPABILITIES,
     Capability,

@@ -9,7 +9,7 @@ import pytest
 
 import libnvc
 from libnvc import plan as ops
-from libnvc._planner import make_plan
+from libnvc._planner.build import make_plan
 from libnvc.model import (
     DeviceFile,
     DriverFile,

@@ -7,7 +7,8 @@ import pytest
 
 import libnvc
 from libnvc import plan as ops
-from libnvc._planner import make_plan, select
+from libnvc._planner.build import make_plan
+from libnvc._planner.select import select
 from libnvc.model import Capability, DeviceFile, Gpu, Inventory, Mig, MigDevice, Request
 
 PROC = "/proc/driver/nvidia"
