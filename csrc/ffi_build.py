@@ -18,6 +18,7 @@ MODULES = [
     "error",
     "kernel",
     "path",
+    "find",
     "ldcache",
     "elf",
     "dir",

@@ -58,7 +58,7 @@ static int load_window(struct source *src, uint64_t offset, struct nvc_error *er
 {
 	src->start = offset - offset % WINDOW_ALIGN; /* neighbours are often asked for next */
 	src->len = 0;
-	while (src->len < WINDOW_SIZE) {
+	while (src->len < WINDOW_SIZE && src->start + src->len < src->size) {
 		ssize_t n = pread(src->fd, src->window + src->len, WINDOW_SIZE - src->len,
 		                  (off_t)(src->start + src->len));
 		if (n < 0 && errno == EINTR)

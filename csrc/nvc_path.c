@@ -233,7 +233,8 @@ static int walk(struct walker *w, struct nvc_error *err)
 	}
 }
 
-/* The common case in one call. False where the careful walk has to decide. */
+/* The common cases in one call: a path without links, or to something missing. False where the
+ * careful walk has to decide. */
 static bool walk_fast(struct walker *w)
 {
 	struct nvc_open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
@@ -275,25 +276,6 @@ int nvc_path_walk(const struct nvc_root *root, const char *path, const struct nv
 		nvc_close_fd(&out->fd);
 		return -1;
 	}
-	return 0;
-}
-
-int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_size, bool *found,
-                     struct nvc_error *err)
-{
-	const char *name = root[0] == '\0' ? "/" : root;
-	struct nvc_walk how = {.follow = true};
-	struct nvc_place place;
-	nvc_autofd int root_fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (root_fd < 0)
-		return nvc_fail_errno(err, NVC_EPATH, "open", name);
-	struct nvc_root in = {.fd = root_fd, .name = name, .openat2 = true, .fds_fd = -1};
-	if (nvc_path_walk(&in, path, &how, &place, err) < 0)
-		return -1;
-	*found = place.fd >= 0;
-	nvc_close_fd(&place.fd);
-	nvc_copy(out, out_size, place.len == 0 ? "/" : place.path);
 	return 0;
 }
 

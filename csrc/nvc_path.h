@@ -48,11 +48,6 @@ struct nvc_walk {
 int nvc_path_walk(const struct nvc_root *root, const char *path, const struct nvc_walk *how,
                   struct nvc_place *out, struct nvc_error *err);
 
-/* Resolve `path` under the directory `root` ("" or "/" is the host) and write the result, free of
- * links and without the root, to `out`. `*found` tells whether something is there. */
-int nvc_path_resolve(const char *root, const char *path, char *out, size_t out_size, bool *found,
-                     struct nvc_error *err);
-
 /* Open (O_PATH) what a path leads to, links followed, for reading only: ".." stops at the root as
  * it does for who is in there. Returns the fd, or -1 with errno. */
 int nvc_path_open(const struct nvc_root *root, const char *path, struct stat *st);

@@ -32,11 +32,11 @@ def find_binaries(
     searched = set()
     for entry in (*path.split(":"), *_beside(libraries)):
         directory = root.find(entry) if entry.startswith("/") else None
-        if directory is None or directory in searched:
+        if directory is None or directory.path in searched:
             continue
-        searched.add(directory)
+        searched.add(directory.path)
         for name in names:
-            real = None if name in found else _find_program(root, directory, name)
+            real = None if name in found else _find_program(root, directory.path, name)
             if real is not None:
                 found[name] = real
     return tuple(DriverFile(path=found[name], kind="binary") for name in names if name in found)
@@ -53,8 +53,5 @@ def _find_program(root: DriverRoot, directory: str, name: str) -> str | None:
     path = f"{directory.rstrip('/')}/{name}"
     if not os.path.lexists(root.host(path)):
         return None
-    real = root.find(path)
-    if real is None:
-        return None
-    status = root.note(root.host(real))
-    return real if status is not None and S_ISREG(status.st_mode) else None
+    file = root.find(path)
+    return file.path if file is not None and S_ISREG(file.mode) else None

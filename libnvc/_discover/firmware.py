@@ -14,13 +14,14 @@ def find_firmware(root: DriverRoot, version: str) -> tuple[DriverFile, ...]:
     In the container they are at the standard place, even where /lib is a link on the host.
     """
     directory = f"{FIRMWARE_DIRECTORY}/{version}"
-    real = root.find(directory)
-    if real is None:
+    place = root.find(directory)
+    if place is None:
         return ()
     files = []
-    for name in root.names(root.host(real)):
+    for name in root.names(root.host(place.path)):
         if name.startswith("gsp") and name.endswith(".bin"):
-            path = root.find(f"{real}/{name}")
-            if path is not None:
-                files.append(DriverFile(path=path, kind="firmware", target=f"{directory}/{name}"))
+            file = root.find(f"{place.path}/{name}")
+            if file is not None:
+                target = f"{directory}/{name}"
+                files.append(DriverFile(path=file.path, kind="firmware", target=target))
     return tuple(files)

@@ -28,11 +28,8 @@ def find_ipcs(root: DriverRoot, mps: str, skip: frozenset[str]) -> tuple[DriverF
 
 
 def _find(root: DriverRoot, path: str, file_type: str) -> DriverFile | None:
-    real = root.find(path)
-    if real is None or real == "/":
-        return None
-    status = root.note(root.host(real))
+    found = root.find(path)
     is_type = S_ISSOCK if file_type == "socket" else S_ISDIR
-    if status is None or not is_type(status.st_mode):
+    if found is None or found.path == "/" or not is_type(found.mode):
         return None
-    return DriverFile(path=real, kind="ipc", file_type=file_type, target=real)
+    return DriverFile(path=found.path, kind="ipc", file_type=file_type, target=found.path)

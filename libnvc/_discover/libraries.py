@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._native.path import Status
+
 #: Prefixes of the names of all libraries that containers may get.
 NAMES = tuple(dict.fromkeys(name for names in LIBRARIES.values() for name in names))
 
@@ -28,13 +30,18 @@ class Candidate(Record):
 
     Attributes:
         name: in the table.
-        path: the real file.
+        found: the real file.
         bits: 64 or 32 as the loader cache has it, 0 for a file found in a directory.
     """
 
     name: str
-    path: str
+    found: Status
     bits: int = 0
+
+    @property
+    def path(self) -> str:
+        """Return the path of the file."""
+        return self.found.path
 
 
 def read_candidates(root: DriverRoot, cache: str) -> tuple[Candidate, ...]:
@@ -100,12 +107,15 @@ def parent(path: str) -> str:
 
 
 def _cached(root: DriverRoot, cache: str) -> Iterable[Candidate]:
-    for soname, path, bits in _read_cache(root, cache):
-        real = root.resolve(path)
-        if real is None:
+    entries = _read_cache(root, cache)
+    # Sorted, because a directory is opened anew each time another one comes between.
+    found = {path: root.look(path) for path in sorted({path for _, path, _ in entries})}
+    for soname, path, bits in entries:
+        file = found[path]
+        if file is None:
             root.find(path)  # a library that appears there changes the result
         else:
-            yield Candidate(name=table_name(soname), path=real, bits=bits)
+            yield Candidate(name=table_name(soname), found=file, bits=bits)
 
 
 def _read_cache(root: DriverRoot, cache: str) -> list[tuple[str, str, int]]:
@@ -113,7 +123,7 @@ def _read_cache(root: DriverRoot, cache: str) -> list[tuple[str, str, int]]:
     found = root.find(cache, denied_is_missing=False)
     if found is None:
         return []
-    path = root.host(found)
+    path = root.host(found.path)
     machine = root.architecture
     bits = {machine.cache_flags32: 32, machine.cache_flags: 64}
     entries = [
@@ -167,9 +177,8 @@ def _take(root: DriverRoot, chosen: _Chosen, candidate: Candidate) -> None:
     known = chosen.get((candidate.name, candidate.bits))
     if known is not None and known.path == candidate.path:
         return
-    path = root.host(candidate.path)
-    root.note(path)
-    facts = elf.read(path)
+    root.record(candidate.found)
+    facts = elf.read(root.host(candidate.path))
     wanted = {64: root.architecture.elf, 32: root.architecture.elf32}
     if facts.machine != wanted[facts.bits] or candidate.bits not in (0, facts.bits):
         return

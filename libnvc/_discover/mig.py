@@ -11,7 +11,7 @@ import os
 
 from ..model import Capability, DeviceFile, Mig, MigDevice
 from .procfs import is_number, read_major
-from .root import DriverRoot, read_file
+from .root import DriverRoot
 from .tables import CAPS_DIRECTORY, CAPS_MODULE, IMEX_DIRECTORY, IMEX_MODULE
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ class Capabilities:
     def __init__(self, root: DriverRoot, proc: str) -> None:
         self._root = root
         self._proc = proc
-        self._names = self._list(_DIRECTORY)
+        self._names = self._list(_DIRECTORY) or ()
         self._major = read_major(root, proc, CAPS_MODULE) if self._names else None
         self._nodes: frozenset[str] | None = None
 
@@ -56,16 +56,18 @@ class Capabilities:
     def add_to(self, gpu: Gpu) -> Gpu:
         """Return a GPU with its MIG devices."""
         name = f"gpu{gpu.minor}"
-        if name not in self._names or "mig" not in self._list(f"{_DIRECTORY}/{name}"):
+        directory = f"{_DIRECTORY}/{name}/mig"
+        instances = self._list(directory) if name in self._names else None
+        if instances is None:
             return gpu
-        devices = self._devices(f"{_DIRECTORY}/{name}/mig")
+        devices = self._devices(_numbered(directory, instances, "gi"))
         return gpu.replace(mig_capable=True, mig_devices=tuple(devices))
 
-    def _devices(self, directory: str) -> Iterator[MigDevice]:
+    def _devices(self, instances: list[tuple[int, str]]) -> Iterator[MigDevice]:
         index = 0
-        for instance, path in self._instances(directory, "gi"):
+        for instance, path in instances:
             access = self._capability(f"{path}/access")
-            for part, below in self._instances(path, "ci"):
+            for part, below in _numbered(path, self._list(path) or (), "ci"):
                 compute_access = self._capability(f"{below}/access")
                 if access is None or compute_access is None:
                     continue  # destroyed just now
@@ -78,26 +80,15 @@ class Capabilities:
                 )
                 index += 1
 
-    def _instances(self, directory: str, prefix: str) -> list[tuple[int, str]]:
-        numbers = (
-            name.removeprefix(prefix) for name in self._list(directory) if name.startswith(prefix)
-        )
-        return sorted(
-            (int(number), f"{directory}/{prefix}{number}")
-            for number in numbers
-            if is_number(number)
-        )
-
     def _capability(self, path: str) -> Capability | None:
         """Return the right whose file this is, None if it is gone."""
         where = f"{self._proc}/{path}"
-        if self._root.note(where) is None:
-            return None
         if self._major is None:
-            return Capability(path=path)
-        content = read_file(where)
-        self._root.note_content(where, content)
-        for line in content.splitlines():
+            return None if self._root.note(where) is None else Capability(path=path)
+        read = self._root.note_content(where)
+        if read is None:
+            return None
+        for line in read[0].splitlines():
             name, _, value = line.partition(b":")
             minor = value.strip().decode("ascii", "replace")
             if name == b"DeviceFileMinor" and is_number(minor):
@@ -106,7 +97,8 @@ class Capabilities:
 
     def _device(self, minor: int) -> DeviceFile:
         if self._nodes is None:
-            self._nodes = frozenset(_list_noted(self._root, self._root.host(CAPS_DIRECTORY)))
+            names = self._root.note_names(self._root.host(CAPS_DIRECTORY))
+            self._nodes = frozenset(names or ())
         name = f"nvidia-cap{minor}"
         return DeviceFile(
             path=f"{CAPS_DIRECTORY}/{name}",
@@ -118,24 +110,29 @@ class Capabilities:
     def _minors(self) -> Iterator[tuple[int, int]]:
         """Yield minors of GPU and device for each right of a GPU, present or not."""
         path = os.path.dirname(self._proc) + "/nvidia-caps/mig-minors"
-        if self._root.note(path) is None:
-            return
-        content = read_file(path)
-        self._root.note_content(path, content)
-        for line in content.decode("ascii", "replace").splitlines():
+        read = self._root.note_content(path)
+        for line in read[0].decode("ascii", "replace").splitlines() if read else ():
             name, _, minor = line.partition(" ")
             gpu = name.partition("/")[0]
             if gpu.startswith("gpu") and is_number(gpu[3:]) and is_number(minor):
                 yield int(gpu[3:]), int(minor)
 
-    def _list(self, path: str) -> tuple[str, ...]:
-        return _list_noted(self._root, f"{self._proc}/{path}")
+    def _list(self, path: str) -> tuple[str, ...] | None:
+        return self._root.note_names(f"{self._proc}/{path}")
+
+
+def _numbered(directory: str, names: tuple[str, ...], prefix: str) -> list[tuple[int, str]]:
+    """Return number and path of those that are named by a number after a prefix."""
+    numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(
+        (int(number), f"{directory}/{prefix}{number}") for number in numbers if is_number(number)
+    )
 
 
 def find_imex_channels(root: DriverRoot, proc: str) -> tuple[DeviceFile, ...]:
     """Return the IMEX channels that the host has a node of, by number."""
     prefix = "channel"
-    names = _list_noted(root, root.host(IMEX_DIRECTORY))
+    names = root.note_names(root.host(IMEX_DIRECTORY)) or ()
     numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     channels = sorted(int(number) for number in numbers if is_number(number))
     major = read_major(root, proc, IMEX_MODULE) if channels else None
@@ -144,9 +141,3 @@ def find_imex_channels(root: DriverRoot, proc: str) -> tuple[DeviceFile, ...]:
         for channel in channels
         if major is not None  # without it the nodes are left over from an earlier driver
     )
-
-
-def _list_noted(root: DriverRoot, path: str) -> tuple[str, ...]:
-    names = root.names(path)
-    root.note_names(path, names)
-    return names

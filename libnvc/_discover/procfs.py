@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
 from .._record import Record
 from ..errors import DriverNotFoundError
 from ..model import DeviceFile, Gpu, ProcFile
-from .root import DriverRoot, malformed, read_file
+from .root import DriverRoot, malformed, os_error
 from .tables import NVIDIA_MAJOR, PROC_DIRECTORY, PROC_FILES
 
 
@@ -51,11 +52,10 @@ def read_driver_version(root: DriverRoot, proc: str) -> str:
         MalformedFileError: the version file has no version.
     """
     path = proc + "/version"
-    if not proc or root.note(path) is None:
+    read = root.note_content(path) if proc else None
+    if read is None:
         raise DriverNotFoundError("nvml error: driver not loaded", path=path)
-    content = read_file(path)
-    root.note_content(path, content)
-    version = parse_version(content)
+    version = parse_version(read[0])
     if not version:
         raise malformed(path)
     return version
@@ -81,11 +81,10 @@ def read_proc_files(root: DriverRoot, proc: str) -> tuple[ProcFile, ...]:
     files = []
     for name in PROC_FILES:
         path = f"{proc}/{name}"
-        status = root.note(path)
-        if status is not None:
-            content = read_file(path)
-            root.note_content(path, content)
-            files.append(ProcFile(name=name, content=content, mode=status.st_mode & 0o777))
+        read = root.note_content(path)
+        if read is not None:
+            content, mode = read
+            files.append(ProcFile(name=name, content=content, mode=mode & 0o777))
     return tuple(files)
 
 
@@ -96,13 +95,12 @@ def read_gpus(root: DriverRoot, proc: str) -> tuple[Gpu, ...]:
         MalformedFileError: an information file lacks a field or has a bad one.
     """
     found: list[tuple[GpuInformation, str]] = []
-    names = root.names(proc + "/gpus")
-    root.note_names(proc + "/gpus", names)
-    for name in names:
+    for name in root.note_names(proc + "/gpus") or ():
         path = f"{proc}/gpus/{name}/information"
-        content = read_file(path)
-        root.note_content(path, content)
-        information = parse_information(content)
+        read = root.note_content(path)
+        if read is None:
+            raise os_error("open", path, FileNotFoundError(ENOENT, ""))
+        information = parse_information(read[0])
         if information is None:
             raise malformed(path)
         if not information.excluded:
@@ -161,11 +159,10 @@ def read_major(root: DriverRoot, proc: str, module: str) -> int | None:
     Reads the `devices` file of the procfs that `proc` belongs to.
     """
     path = os.path.dirname(os.path.dirname(proc)) + "/devices"
-    if root.note(path) is None:
+    read = root.note_content(path)
+    if read is None:
         return None
-    content = read_file(path)
-    root.note_content(path, content)
-    characters, _, _ = content.decode("ascii", "replace").partition("Block devices:")
+    characters, _, _ = read[0].decode("ascii", "replace").partition("Block devices:")
     for line in characters.splitlines():
         number, _, name = line.strip().partition(" ")
         if name == module and is_number(number):

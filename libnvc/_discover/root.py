@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from errno import EACCES, ELOOP, ENOENT, ENOTDIR
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 
-from .._native.path import resolve
+from .._native.path import Finder
 from ..errors import DiscoveryError, DriverNotFoundError, MalformedFileError, NvcError
 from ..model import Identity
 from .tables import ARCHITECTURES, NVML_SONAME, OTHER_MACHINE
@@ -33,6 +33,7 @@ _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .._native.path import Status
     from .tables import Architecture
 
 
@@ -60,40 +61,49 @@ class DriverRoot:
         """
         if not root.startswith("/"):
             raise DiscoveryError(f"path error: {root!r}: not an absolute path", path=root)
-        real = resolve("", root)
-        if real is None:
+        found = Finder("").find(root)
+        if found is None:
             error = no_library()
             error.code = "empty-root"
             error.hint = f"{root}: no such directory; name the root of the driver's files"
             raise error
-        if not os.path.isdir(real):
+        if not S_ISDIR(found.mode):
             raise os_error("open", root, NotADirectoryError(ENOTDIR, ""))
-        self.prefix = "" if real == "/" else real
+        self.prefix = "" if found.path == "/" else found.path
         self.architecture = architecture(machine)
         self.warnings: list[str] = []
         self.identities: dict[str, Identity] = {}
+        self._finder = Finder(self.prefix)
 
     def host(self, path: str) -> str:
         """Return the path on the host of a path under the root."""
         return self.prefix + path
 
-    def resolve(self, path: str, *, denied_is_missing: bool = True) -> str | None:
-        """Return the real path under the root; None if it is missing or may not be searched.
+    def look(self, path: str, *, denied_is_missing: bool = True) -> Status | None:
+        """Return what is at a path under the root; None if it is missing or may not be searched.
 
         Raises:
             DiscoveryError: the path leaves the root, or cannot be read for another reason.
         """
         try:
-            return resolve(self.prefix, path)
+            return self._finder.find(path)
         except NvcError as error:
             if error.errno in _MISSING and (denied_is_missing or error.errno != EACCES):
                 return None
             raise
 
-    def find(self, path: str, *, denied_is_missing: bool = True) -> str | None:
-        """Resolve a path under the root and record its identity, that it is missing included."""
-        found = self.resolve(path, denied_is_missing=denied_is_missing)
-        self.note(self.host(found or self._missing(path)))
+    def resolve(self, path: str) -> str | None:
+        """Return the real path of what `look` finds."""
+        found = self.look(path)
+        return found.path if found else None
+
+    def find(self, path: str, *, denied_is_missing: bool = True) -> Status | None:
+        """Look at a path under the root and record its identity, that it is missing included."""
+        found = self.look(path, denied_is_missing=denied_is_missing)
+        if found is None:
+            self.note(self.host(self._missing(path)))
+        else:
+            self.record(found)
         return found
 
     def _missing(self, path: str) -> str:
@@ -104,6 +114,18 @@ class DriverRoot:
         real = self.resolve(parent)
         return self._missing(parent) if real is None else f"{real.rstrip('/')}/{name}"
 
+    def record(self, found: Status) -> None:
+        """Record the identity of what `look` found."""
+        path = self.host(found.path)
+        self.identities[path] = Identity(
+            path=path,
+            dev=found.dev,
+            ino=found.ino,
+            size=found.size,
+            mtime_ns=found.mtime_ns,
+            ctime_ns=found.ctime_ns,
+        )
+
     def note(self, path: str) -> os.stat_result | None:
         """Record the identity of a path on the host; return its status, None if it is missing."""
         try:
@@ -111,16 +133,54 @@ class DriverRoot:
         except OSError as error:
             if error.errno not in _MISSING:
                 raise os_error("stat", path, error) from None
-            status = None
-        self.identities[path] = _identity(path, status)
+            self.identities[path] = Identity(
+                path=path, dev=0, ino=0, size=0, mtime_ns=0, ctime_ns=0
+            )
+            return None
+        self.identities[path] = Identity(
+            path=path,
+            dev=status.st_dev,
+            ino=status.st_ino,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+        )
         return status
 
-    def note_content(self, path: str, content: bytes) -> None:
-        """Record a file whose times mean nothing (procfs) by its content.
+    def note_content(self, path: str) -> tuple[bytes, int] | None:
+        """Read a file of the host whose times mean nothing (procfs), and record it by content.
 
         The times of such an identity are 0 and its size is that of the content.
+
+        Returns:
+            Content and mode; None if it is missing.
+
+        Raises:
+            DiscoveryError, MalformedFileError: as `read_file`.
         """
-        status = os.lstat(path)
+        try:
+            content, status = _read(path)
+        except DiscoveryError:
+            if self.note(path) is None:
+                return None
+            raise
+        self._record_content(path, content, status)
+        return content, status.st_mode
+
+    def note_names(self, path: str) -> tuple[str, ...] | None:
+        """List a directory of the host whose times mean nothing, and record it by its names.
+
+        Returns:
+            The names, sorted; None if it is missing.
+        """
+        names = self.names(path)
+        status = self.note(path)
+        if status is None:
+            return None
+        self._record_content(path, "\0".join(names).encode(errors="surrogateescape"), status)
+        return names
+
+    def _record_content(self, path: str, content: bytes, status: os.stat_result) -> None:
         self.identities[path] = Identity(
             path=path,
             dev=status.st_dev,
@@ -130,11 +190,6 @@ class DriverRoot:
             ctime_ns=0,
             digest=sha256(content).hexdigest(),
         )
-
-    def note_names(self, path: str, names: tuple[str, ...]) -> None:
-        """Record a directory whose times mean nothing (procfs) by the names in it."""
-        if self.note(path) is not None:
-            self.note_content(path, "\0".join(names).encode(errors="surrogateescape"))
 
     def names(self, path: str) -> tuple[str, ...]:
         """List a directory of the host, sorted; empty if it is missing."""
@@ -164,10 +219,15 @@ def read_file(path: str) -> bytes:
         DiscoveryError: "open failed: PATH: CAUSE"; the errno is kept.
         MalformedFileError: not a regular file, or larger than 64 MiB.
     """
+    return _read(path)[0]
+
+
+def _read(path: str) -> tuple[bytes, os.stat_result]:
     try:
         fd = os.open(path, _READ_FLAGS)
         try:
-            if not S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not S_ISREG(status.st_mode):
                 raise malformed(path)
             content = _read_all(fd)
         finally:
@@ -176,7 +236,7 @@ def read_file(path: str) -> bytes:
         raise os_error("open", path, error) from None
     if len(content) > _READ_LIMIT:
         raise malformed(path)
-    return content
+    return content, status
 
 
 def _read_all(fd: int) -> bytes:
@@ -215,16 +275,3 @@ def os_error(step: str, path: str, error: OSError) -> DiscoveryError:
 def cause(error: OSError) -> str:
     """Return the text of an errno in lower case, as the reference prints it."""
     return os.strerror(error.errno or 0).lower()
-
-
-def _identity(path: str, status: os.stat_result | None) -> Identity:
-    if status is None:
-        return Identity(path=path, dev=0, ino=0, size=0, mtime_ns=0, ctime_ns=0)
-    return Identity(
-        path=path,
-        dev=status.st_dev,
-        ino=status.st_ino,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-    )

@@ -37,17 +37,15 @@ def search_directories(root: DriverRoot) -> tuple[Candidate, ...]:
         if place is None or place in searched:
             continue
         searched.add(place)
-        names = root.names(root.host(place))
-        root.note_names(root.host(place), names)
-        for name in names:
+        for name in root.note_names(root.host(place)) or ():
             if name.startswith(NAMES):
                 _add(root, found, f"{place.rstrip('/')}/{name}", name)
     return tuple(reversed(found.values()))
 
 
 def _add(root: DriverRoot, found: dict[str, Candidate], path: str, name: str) -> None:
-    real = root.resolve(path)
-    if real is not None:
-        found.setdefault(real, Candidate(name=table_name(name), path=real))
+    file = root.look(path)
+    if file is not None:
+        found.setdefault(file.path, Candidate(name=table_name(name), found=file))
     else:
         root.find(path)  # a link to nothing: what appears there changes the result

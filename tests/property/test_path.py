@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libnvc import DiscoveryError
-from libnvc._native.path import resolve
+from libnvc._native.path import Finder, resolve
 
 NAMES = ("a", "b", "c")
 TARGETS = st.lists(st.sampled_from((*NAMES, "..", ".")), min_size=1, max_size=4).map("/".join)
@@ -92,6 +92,28 @@ def test_agrees_with_the_oracle(forest: dict[str, str], path: str) -> None:
             assert (str(caught.value) == outside) == isinstance(refused, OutsideError)
             return
         assert resolve(str(root), f"/{path}") == expected
+
+
+@given(forest=FORESTS, paths=st.lists(TARGETS, min_size=2, max_size=5))
+def test_many_look_ups_are_as_one(forest: dict[str, str], paths: list[str]) -> None:
+    """What an earlier one left open changes nothing."""
+
+    def look(finder: Finder, path: str) -> tuple[str, int, int] | str | None:
+        try:
+            found = finder.find(f"/{path}")
+        except DiscoveryError as error:
+            return str(error)
+        return (found.path, found.dev, found.ino) if found else None
+
+    with tempfile.TemporaryDirectory() as directory:
+        build(Path(directory), forest)
+        finder = Finder(directory)
+        for path in paths:
+            found = look(finder, path)
+            assert found == look(Finder(directory), path)
+            if isinstance(found, tuple):
+                status = os.lstat(directory + found[0])
+                assert found[1:] == (status.st_dev, status.st_ino)
 
 
 @pytest.mark.parametrize("link", ["/", "/etc", "../../../../etc", "/proc/self/root", "loop"])

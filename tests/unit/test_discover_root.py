@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
@@ -57,7 +58,9 @@ def test_find_resolves_inside_and_records(tmp_path: Path) -> None:
     (tmp_path / "usr/lib/real").write_text("x")
     (tmp_path / "lib").symlink_to("/usr/lib")
     root = DriverRoot(str(tmp_path))
-    assert root.find("/lib/real") == "/usr/lib/real"
+    found = root.find("/lib/real")
+    assert found is not None
+    assert found.path == "/usr/lib/real"
     status = os.lstat(tmp_path / "usr/lib/real")
     assert root.identities == {
         f"{tmp_path}/usr/lib/real": Identity(
@@ -96,22 +99,51 @@ def test_content_identity_ignores_times(tmp_path: Path) -> None:
     path = tmp_path / "file"
     root = DriverRoot("/")
     path.write_bytes(b"abc")
-    root.note_content(str(path), b"abc")
+    path.chmod(0o640)
+    assert root.note_content(str(path)) == (b"abc", 0o100640)
     first = root.identities[str(path)]
     os.utime(path, ns=(1, 1))
-    root.note_content(str(path), b"abc")
+    root.note_content(str(path))
     assert root.identities[str(path)] == first
     assert first.digest == hashlib.sha256(b"abc").hexdigest()
-    root.note_content(str(path), b"abd")
+    path.write_bytes(b"abd")
+    root.note_content(str(path))
     assert root.identities[str(path)] != first
+
+
+def test_missing_content_is_recorded(tmp_path: Path) -> None:
+    root = DriverRoot("/")
+    assert root.note_content(f"{tmp_path}/none") is None
+    assert root.note_names(f"{tmp_path}/none") is None
+    assert root.identities == {f"{tmp_path}/none": missing(f"{tmp_path}/none")}
+
+
+def test_content_is_not_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    with pytest.raises(libnvc.DiscoveryError) as failure:
+        DriverRoot("/").note_content(f"{tmp_path}/link")
+    assert failure.value.errno == errno.ELOOP
 
 
 def test_directory_identity_follows_its_names(tmp_path: Path) -> None:
     root = DriverRoot("/")
-    root.note_names(str(tmp_path), ("a", "b"))
+    (tmp_path / "b").touch()
+    assert root.note_names(str(tmp_path)) == ("b",)
     first = root.identities[str(tmp_path)]
-    root.note_names(str(tmp_path), ("a", "\udcff"))
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff", os.O_CREAT))
+    assert root.note_names(str(tmp_path)) == ("b", "\udcff")
     assert root.identities[str(tmp_path)] != first
+
+
+def test_a_directory_that_is_replaced_meanwhile(tmp_path: Path) -> None:
+    """As that of a module in procfs that is unloaded and loaded again."""
+    root = DriverRoot(str(tmp_path))
+    (tmp_path / "directory").mkdir()
+    assert root.resolve("/directory/file") is None
+    (tmp_path / "directory").rmdir()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory/file").touch()
+    assert root.resolve("/directory/file") == "/directory/file"
 
 
 def test_read_file_waits_for_nothing(tmp_path: Path) -> None:
