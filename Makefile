@@ -49,16 +49,18 @@ $(VENV)/.created:
 	$(NEED) python-build=python3-venv,python3-dev
 	@echo "venv: $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install 'pip>=25.1' 'setuptools>=77' 'cffi>=1.17'
+	@$(PIP) install 'pip>=25.1' 'cffi>=1.17'
+	@$(PIP) install --target $(VENV)/build 'setuptools>=77'
+	@$(PIP) uninstall --yes setuptools
 	@touch $@
 
 # A wheel is built and installed, not a link to the tree: what is tested is what users get.
-# build/ would bring deleted modules back. What a build requires is in the environment already:
-# that saves fetching it anew each time.
+# build/ would bring deleted modules back. What a build requires is there already: that saves fetching
+# it anew each time. setuptools lies apart: it would run code of its own whenever Python starts.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)
 	@echo "build: libnvc -> $(VENV)"
 	@rm -rf build libnvc.egg-info
-	@$(PIP) install --no-build-isolation '.[cli]'
+	@PYTHONPATH=$(VENV)/build $(PIP) install --no-build-isolation '.[cli]'
 	@rm -rf build libnvc.egg-info
 	@touch $@
 
