@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import sys
 
-from .container_common import CommandError, os_reason
+from .container_common import CommandError, Log, os_reason
 from .output import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Self
 
     from libnvc.model import Inventory
     from libnvc.plan import Operation
@@ -20,36 +19,24 @@ if TYPE_CHECKING:
 _BANNER = "\n-- WARNING, the following logs are for debugging purposes only --\n\n"
 
 
-class Log:
-    """A log file, or nothing: without a file every method does nothing at once.
+class FileLog(Log):
+    """A log file."""
 
-    A context manager: leaving it ends the log. It is true if there is a file.
-    """
-
-    def __init__(self, fd: int = -1) -> None:
-        self._fd = fd
-
-    @classmethod
-    def open(cls, path: str) -> Log:
+    def __init__(self, path: str) -> None:
         """Open a file for appending and write the banner."""
         try:
-            log = cls(_open(path))
+            self._fd = _open(path)
         except OSError as error:
             text = f"open failed: {path}: {os_reason(error)}"
             raise CommandError("initialization", text) from None
-        log._write(_BANNER)
-        return log
+        self._write(_BANNER)
 
     def __bool__(self) -> bool:
-        return self._fd >= 0
-
-    def __enter__(self) -> Self:
-        return self
+        return True
 
     def __exit__(self, *_: object) -> None:
         self.info("shutting down library context")
-        if self._fd >= 0:
-            os.close(self._fd)
+        os.close(self._fd)
         self._fd = -1
 
     def info(self, text: str) -> None:
@@ -61,8 +48,6 @@ class Log:
         self._line("W", text)
 
     def _line(self, level: str, text: str) -> None:
-        if self._fd < 0:
-            return
         import time
         from _thread import get_native_id
 
@@ -130,8 +115,6 @@ def _missing(inventory: Inventory, skip: frozenset[str]) -> Iterator[str]:
 
 def log_operations(log: Log, rootfs: str, operations: Iterable[Operation]) -> None:
     """Write what was done to a container."""
-    if not log:
-        return
     from libnvc import plan
 
     for op in operations:

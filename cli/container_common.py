@@ -12,12 +12,11 @@ from ._argp import Option, ParserExit, parse, too_many_arguments
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from libnvc.model import Inventory
 
     from ._argp import Event, Parser
-    from ._debuglog import Log
 
 #: Options that leave a part of the driver out of discovery, by the name `discover` has for it.
 SKIP_OPTIONS = (
@@ -79,6 +78,28 @@ class Settings(Record):
     no_pivot: bool = False
 
 
+class Log:
+    """Where the debug log goes: nowhere, and then it is false; see `_debuglog` for a file.
+
+    A context manager: leaving it ends the log.
+    """
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the log."""
+
+    def info(self, text: str) -> None:
+        """Write a message."""
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+
+
 def events(parser: Parser, argv: Sequence[str]) -> Iterator[Event]:
     """Yield the events of a command line; answer `--version` and words that are not taken."""
     for event in parse(parser, argv):
@@ -98,13 +119,13 @@ def start(settings: Settings, channels: Sequence[int] = ()) -> Log:
         settings: the global options.
         channels: numbers of IMEX channels.
     """
-    from ._debuglog import Log
-
     if not settings.root or not settings.ldcache:
         raise CommandError("initialization", "invalid argument")
     log = Log()
     if settings.debug:
-        log = Log.open(settings.debug)
+        from ._debuglog import FileLog
+
+        log = FileLog(settings.debug)
         _log_start(settings, log, channels)
     if settings.load_kmods:
         from libnvc._system.load import load_driver
@@ -136,8 +157,6 @@ def discover(
     """Call `libnvc.discover` with the settings and what the environment says, and log it."""
     import libnvc
 
-    from ._debuglog import log_inventory
-
     if "PATH" not in os.environ:
         raise CommandError("detection", "environment variable PATH not found")
     options["path"] = os.environ["PATH"]
@@ -150,6 +169,8 @@ def discover(
         settings.root, ldcache=settings.ldcache, skip=skip, **options
     )
     if log:
+        from ._debuglog import log_inventory
+
         log_inventory(log, found, skip)
     return found
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from libnvc.model import Target
-    from libnvc.plan import Plan
+    from libnvc.plan import Operation, Plan
 
-    from ._debuglog import Log
+    from .container_common import Log
 
 PARSER = Parser(
     name="nvidia-container-cli configure",
@@ -229,16 +229,21 @@ def _checked_rootfs(path: str) -> str:
 def _apply(plan: Plan, target: Target, log: Log) -> None:
     import libnvc
 
-    from ._debuglog import log_operations
-
     try:
         applied = libnvc.apply(plan, target)
     except libnvc.ApplyError as error:
-        log_operations(log, target.rootfs, plan.operations[: error.operation or 0])
+        _log_done(log, target, plan.operations[: error.operation or 0])
         log.warn(f"undone: {error}")
         raise
-    log_operations(log, target.rootfs, plan.operations)
+    _log_done(log, target, plan.operations)
     for warning in applied.warnings[len(plan.warnings) :]:
         log.warn(warning)
         # what discovery and planning missed is for the log; this is about the container at hand
         complain(one_line(f"nvidia-container-cli: warning: {warning}") + "\n")
+
+
+def _log_done(log: Log, target: Target, operations: Sequence[Operation]) -> None:
+    if log:
+        from ._debuglog import log_operations
+
+        log_operations(log, target.rootfs, operations)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from libnvc.cli import container_cli as module
-from libnvc.cli._debuglog import Log
+from libnvc.cli._debuglog import FileLog
 
 import libnvc.sim
 from libnvc.testing import NamespaceContainer
@@ -167,11 +167,11 @@ def test_log_to_the_terminal(commands: Path, t4: Path) -> None:
 
 
 def test_the_log_is_not_inherited(tmp_path: Path) -> None:
-    with Log.open(str(tmp_path / "log")) as log:
+    with FileLog(str(tmp_path / "log")) as log:
         flags = fcntl.fcntl(log._fd, fcntl.F_GETFL)
         assert flags & os.O_APPEND
         assert not os.get_inheritable(log._fd)
-    with Log.open("/dev/stderr") as log:
+    with FileLog("/dev/stderr") as log:
         assert not os.get_inheritable(log._fd)
 
 
