@@ -18,6 +18,9 @@ else:
         return lambda cls: cls
 
 
+_put = object.__setattr__
+
+
 class _RecordType(type):
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
         own = tuple(namespace.get("__annotations__", ()))
@@ -30,6 +33,7 @@ class _RecordType(type):
         defaults.update({field: namespace.pop(field) for field in own if field in namespace})
         namespace["__slots__"] = own
         namespace["_fields"] = inherited + own
+        namespace["_names"] = frozenset(inherited + own)
         namespace["_defaults"] = defaults
         return super().__new__(cls, name, bases, namespace)
 
@@ -40,20 +44,21 @@ class Record(metaclass=_RecordType):
 
     if TYPE_CHECKING:
         _fields: tuple[str, ...]
+        _names: frozenset[str]
         _defaults: dict[str, Any]
 
     def __init__(self, **values: Any) -> None:
         cls = type(self)
-        put = object.__setattr__
-        for field in cls._fields:
-            if field in values:
-                put(self, field, values.pop(field))
-            elif field in cls._defaults:
-                put(self, field, cls._defaults[field])
-            else:
-                raise TypeError(f"{cls.__name__}: missing field {field!r}")
-        if values:
-            raise TypeError(f"{cls.__name__}: unknown field {next(iter(values))!r}")
+        if values.keys() != cls._names:
+            values = {**cls._defaults, **values}
+            for field in cls._fields:
+                if field not in values:
+                    raise TypeError(f"{cls.__name__}: missing field {field!r}")
+            for field in values:
+                if field not in cls._names:
+                    raise TypeError(f"{cls.__name__}: unknown field {field!r}")
+        for field, value in values.items():
+            _put(self, field, value)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
