@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Prefixes of the names of all libraries that containers may get.
 NAMES = tuple(dict.fromkeys(name for names in LIBRARIES.values() for name in names))
+_PREFIXES = tuple(name.encode() for name in NAMES)
 
 _Chosen = dict[tuple[str, int], Library]
 
@@ -128,10 +129,8 @@ def _read_cache(root: DriverRoot, cache: str) -> list[tuple[str, str, int]]:
     bits = {machine.cache_flags32: 32, machine.cache_flags: 64}
     entries = [
         (entry.soname, entry.path, bits[entry.flags & ldcache.ARCH])
-        for entry in ldcache.parse(read_file(path), path)
-        if entry.soname.startswith(NAMES)
-        and entry.flags & ldcache.LIBC6
-        and entry.flags & ldcache.ARCH in bits
+        for entry in ldcache.parse(read_file(path), path, _PREFIXES)
+        if entry.flags & ldcache.LIBC6 and entry.flags & ldcache.ARCH in bits
     ]
     if not all(_is_path(library) for _, library, _ in entries):
         raise malformed(path)

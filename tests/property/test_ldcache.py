@@ -47,6 +47,20 @@ def test_valid_cache_is_read_exactly(entries: list[Entry], old: int | None) -> N
     assert parse(build(entries, old), "cache") == expected
 
 
+@given(ENTRIES, st.none() | st.integers(0, 5), st.lists(TEXT, min_size=1, max_size=3))
+def test_entries_are_chosen_by_the_beginning_of_their_names(
+    entries: list[Entry], old: int | None, prefixes: list[bytes]
+) -> None:
+    prefixes += [soname[:3] for soname, _, _ in entries[::2]]
+    cache = build(entries, old)
+    chosen = [
+        entry
+        for entry, (soname, _, _) in zip(parse(cache, "cache"), entries, strict=True)
+        if soname.startswith(tuple(prefixes))
+    ]
+    assert parse(cache, "cache", tuple(prefixes)) == chosen
+
+
 @given(ENTRIES, st.none() | st.integers(0, 5), st.data())
 def test_cache_cut_short_is_refused(
     entries: list[Entry], old: int | None, data: st.DataObject
