@@ -6,10 +6,8 @@ from __future__ import annotations
 from ..errors import DiscoveryError
 from ..model import Inventory
 from . import tables
-from .binaries import find_binaries
 from .devices import find_control
-from .firmware import find_firmware
-from .ipc import find_ipcs
+from .files import find_binaries, find_firmware, find_ipcs
 from .libraries import choose_libraries, read_candidates
 from .mig import Capabilities, find_imex_channels
 from .procfs import proc_directory, read_driver_version, read_gpus, read_proc_files

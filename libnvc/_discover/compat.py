@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .._native.path import resolve
+from .._native.path import Finder
 from ..errors import NvcError
 
 _DIRECTORY = "/usr/local/cuda/compat"
@@ -25,19 +25,20 @@ def find_cuda_compat(rootfs: str) -> tuple[str, ...]:
     """
     found = set()
     try:
-        directory = resolve(rootfs, _DIRECTORY)
-        names = _list(rootfs + directory) if directory is not None else []
+        finder = Finder(rootfs)
+        directory = finder.find(_DIRECTORY)
+        names = _list(rootfs + directory.path) if directory is not None else []
     except (NvcError, OSError):
         return ()
     for name in names:
         if not name.startswith("lib") or ".so." not in name:
             continue
         try:
-            path = resolve(rootfs, f"{directory}/{name}")
+            file = finder.find(f"{_DIRECTORY}/{name}")
         except NvcError:
             continue
-        if path is not None:
-            found.add(path)
+        if file is not None:
+            found.add(file.path)
     return tuple(sorted(found))
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the driver's programs."""
+"""Find the driver's files that are no libraries: programs, firmware, sockets and pipes."""
 
 from __future__ import annotations
 
 import os
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG, S_ISSOCK
 
 from ..model import DriverFile
 from .root import DriverRoot
-from .tables import BINARIES, NVML
+from .tables import BINARIES, FIRMWARE_DIRECTORY, NVML, SOCKETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,3 +55,49 @@ def _find_program(root: DriverRoot, directory: str, name: str) -> str | None:
         return None
     file = root.find(path)
     return file.path if file is not None and S_ISREG(file.mode) else None
+
+
+def find_firmware(root: DriverRoot, version: str) -> tuple[DriverFile, ...]:
+    """Return the gsp*.bin files of one driver version, sorted by name.
+
+    In the container they are at the standard place, even where /lib is a link on the host.
+    """
+    directory = f"{FIRMWARE_DIRECTORY}/{version}"
+    place = root.find(directory)
+    if place is None:
+        return ()
+    files = []
+    for name in root.names(root.host(place.path)):
+        if name.startswith("gsp") and name.endswith(".bin"):
+            file = root.find(f"{place.path}/{name}")
+            if file is not None:
+                target = f"{directory}/{name}"
+                files.append(DriverFile(path=file.path, kind="firmware", target=target))
+    return tuple(files)
+
+
+def find_ipcs(root: DriverRoot, mps: str, skip: frozenset[str]) -> tuple[DriverFile, ...]:
+    """Return the daemons' sockets and the MPS pipe directory, those that exist.
+
+    Args:
+        root: the driver root.
+        mps: the MPS pipe directory, under the root; what is not absolute, or the root itself,
+            is ignored.
+        skip: of "persistenced", "fabricmanager".
+    """
+    wanted = [(path, "socket") for word, path in SOCKETS if word not in skip]
+    if mps.startswith("/"):
+        wanted.append((mps, "directory"))
+    return tuple(
+        found
+        for path, file_type in wanted
+        if (found := _find_ipc(root, path, file_type)) is not None
+    )
+
+
+def _find_ipc(root: DriverRoot, path: str, file_type: str) -> DriverFile | None:
+    found = root.find(path)
+    is_type = S_ISSOCK if file_type == "socket" else S_ISDIR
+    if found is None or found.path == "/" or not is_type(found.mode):
+        return None
+    return DriverFile(path=found.path, kind="ipc", file_type=file_type, target=found.path)
