@@ -15,10 +15,9 @@ static bool is_forbidden(const struct nvc_error *err)
 
 static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, struct nvc_error *err)
 {
-	uint32_t missing;
-
-	if (nvc_devlist_missing(ops->cgroup, rule, &missing, err) < 0)
+	if (ops->devlist.allow_fd < 0 && nvc_devlist_open(ops->cgroup, &ops->devlist, err) < 0)
 		return -1;
+	uint32_t missing = nvc_devlist_missing(&ops->devlist, rule);
 	if (missing == 0)
 		return 0;
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_DEVLIST, "/", NULL, NULL, err);
@@ -27,7 +26,7 @@ static int allow_v1(struct nvc_ops *ops, const struct nvc_device_rule *rule, str
 	record->major = rule->major;
 	record->minor = rule->minor;
 	record->access = missing;
-	if (nvc_devlist_allow(ops->cgroup, rule, err) < 0) {
+	if (nvc_devlist_allow(ops->cgroup, &ops->devlist, rule, err) < 0) {
 		if (is_forbidden(err)) /* then nothing happened that anybody could take back */
 			nvc_journal_mark(record, NVC_RECORD_UNDONE);
 		return -1;

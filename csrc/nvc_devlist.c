@@ -7,8 +7,13 @@
 #include <string.h>
 
 #include "nvc_cleanup.h"
+#include "nvc_io.h"
 #include "nvc_plan.h"
 #include "nvc_text.h"
+
+#define LIST  "/devices.list"
+#define ALLOW "/devices.allow"
+#define DENY  "/devices.deny"
 
 static const char *read_number(const char *at, uint32_t *out, bool *any)
 {
@@ -50,48 +55,60 @@ static uint32_t granted(const char *line, const struct nvc_device_rule *rule, bo
 	return read_access(line + 1);
 }
 
-/* Take what the complete lines of a text grant out of what is missing; a line that grants all of it
- * ends the search. Returns how much of the text they are. */
-static size_t take_lines(const char *text, const struct nvc_device_rule *rule, uint32_t *missing)
+static int fail(const struct nvc_cgroup *cgroup, const char *step, const char *file,
+                struct nvc_error *err)
 {
-	const char *line = text, *end;
+	return nvc_fail_errno_at(err, NVC_ECGROUP, step, cgroup->v1_path, file);
+}
 
-	for (; *missing != 0 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+/* The kernel tells no size; that of a list of all devices there are is far below this. */
+#define LIST_MAX ((size_t)64 << 20)
+
+static int read_list(const struct nvc_cgroup *cgroup, struct nvc_arena *out, struct nvc_error *err)
+{
+	nvc_autofd int fd = openat(cgroup->v1_fd, LIST + 1, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return fail(cgroup, "open", LIST, err);
+	if (nvc_arena_open(out, LIST_MAX) < 0)
+		return fail(cgroup, "memory", LIST, err);
+	ssize_t len = nvc_read_all(fd, out->base, LIST_MAX - 1);
+	if (len < 0)
+		return fail(cgroup, "read", LIST, err);
+	out->base[len] = '\0';
+	return 0;
+}
+
+int nvc_devlist_open(const struct nvc_cgroup *cgroup, struct nvc_devlist *out,
+                     struct nvc_error *err)
+{
+	if (read_list(cgroup, &out->text, err) < 0)
+		return -1;
+	out->allow_fd = openat(cgroup->v1_fd, ALLOW + 1, O_WRONLY | O_CLOEXEC);
+	return out->allow_fd < 0 ? fail(cgroup, "open", ALLOW, err) : 0;
+}
+
+void nvc_devlist_close(struct nvc_devlist *list)
+{
+	nvc_arena_close(&list->text);
+	nvc_close_fd(&list->allow_fd);
+}
+
+uint32_t nvc_devlist_missing(const struct nvc_devlist *list, const struct nvc_device_rule *rule)
+{
+	uint32_t missing = rule->access;
+	const char *line = (const char *)list->text.base, *end;
+
+	for (; missing != 0 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
 		bool exact;
 		uint32_t access = granted(line, rule, &exact);
 
 		if ((access & rule->access) == rule->access)
-			*missing = 0;
+			missing = 0;
 		else if (exact)
-			*missing &= ~access;
+			missing &= ~access;
 	}
-	return (size_t)(line - text);
-}
-
-/* The list has no limit: it is read in pieces, of which a line is a small part. */
-int nvc_devlist_missing(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                        uint32_t *missing, struct nvc_error *err)
-{
-	char text[16384];
-	size_t len = 0;
-	ssize_t got = 0;
-	nvc_autofd int fd = openat(cgroup->v1_fd, "devices.list", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return nvc_fail_errno_at(err, NVC_ECGROUP, "open", cgroup->v1_path,
-		                         "/devices.list");
-	*missing = rule->access;
-	while (*missing != 0 && (got = read(fd, text + len, sizeof text - 1 - len)) > 0) {
-		len += (size_t)got;
-		text[len] = '\0';
-		size_t used = take_lines(text, rule, missing);
-		len -= used;
-		memmove(text, text + used, len);
-	}
-	if (got < 0)
-		return nvc_fail_errno_at(err, NVC_ECGROUP, "read", cgroup->v1_path,
-		                         "/devices.list");
-	return 0;
+	return missing;
 }
 
 static char *put_number(char *at, uint32_t value)
@@ -104,14 +121,11 @@ static char *put_number(char *at, uint32_t value)
 	return at + len;
 }
 
-static int write_rule(const struct nvc_cgroup *cgroup, const char *file,
+static int write_rule(const struct nvc_cgroup *cgroup, int fd, const char *file,
                       const struct nvc_device_rule *rule, struct nvc_error *err)
 {
 	char text[48] = "c ", *at = text + 2;
-	nvc_autofd int fd = openat(cgroup->v1_fd, file + 1, O_WRONLY | O_CLOEXEC);
 
-	if (fd < 0)
-		return nvc_fail_errno_at(err, NVC_ECGROUP, "open", cgroup->v1_path, file);
 	at = put_number(at, rule->major);
 	*at++ = ':';
 	at = put_number(at, rule->minor);
@@ -122,19 +136,20 @@ static int write_rule(const struct nvc_cgroup *cgroup, const char *file,
 		*at++ = 'w';
 	if ((rule->access & NVC_OP_MKNOD) != 0)
 		*at++ = 'm';
-	if (write(fd, text, (size_t)(at - text)) != at - text)
-		return nvc_fail_errno_at(err, NVC_ECGROUP, "write", cgroup->v1_path, file);
-	return 0;
+	return write(fd, text, (size_t)(at - text)) != at - text ? fail(cgroup, "write", file, err)
+	                                                         : 0;
 }
 
-int nvc_devlist_allow(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
-                      struct nvc_error *err)
+int nvc_devlist_allow(const struct nvc_cgroup *cgroup, const struct nvc_devlist *list,
+                      const struct nvc_device_rule *rule, struct nvc_error *err)
 {
-	return write_rule(cgroup, "/devices.allow", rule, err);
+	return write_rule(cgroup, list->allow_fd, ALLOW, rule, err);
 }
 
 int nvc_devlist_deny(const struct nvc_cgroup *cgroup, const struct nvc_device_rule *rule,
                      struct nvc_error *err)
 {
-	return write_rule(cgroup, "/devices.deny", rule, err);
+	nvc_autofd int fd = openat(cgroup->v1_fd, DENY + 1, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 ? fail(cgroup, "open", DENY, err) : write_rule(cgroup, fd, DENY, rule, err);
 }

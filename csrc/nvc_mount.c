@@ -47,6 +47,17 @@ int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out)
 	return 0;
 }
 
+int nvc_mount_look(int fd, struct nvc_mount_id *out, mode_t *mode)
+{
+	struct statx stx;
+
+	if (look(fd, "", &stx) < 0)
+		return -1;
+	*out = identity(&stx);
+	*mode = stx.stx_mode;
+	return 0;
+}
+
 bool nvc_mount_is_same(const struct nvc_mount_id *a, const struct nvc_mount_id *b)
 {
 	return a->mnt_id == b->mnt_id && a->dev == b->dev && a->ino == b->ino;

@@ -43,6 +43,7 @@ struct nvc_mount_point {
 	int dir_fd, target_fd;
 	const char *name;
 	const char *root, *path; /* for messages: the container's root, and the place in it */
+	struct nvc_mount_id below; /* identity of `target_fd` */
 };
 
 /* Get ready in the worker, before it leaves the host's mount namespace. */
@@ -79,6 +80,9 @@ int nvc_mount_attach(const struct nvc_mounter *mounter, const struct nvc_loose_m
 /* Identity of what is at `name` in a directory, or of the directory itself for "". -1 with errno.
  */
 int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out);
+
+/* The same for a descriptor, and its st_mode. */
+int nvc_mount_look(int fd, struct nvc_mount_id *out, mode_t *mode);
 
 bool nvc_mount_is_same(const struct nvc_mount_id *a, const struct nvc_mount_id *b);
 

@@ -34,15 +34,14 @@ static void warn(struct nvc_ops *ops, const char *path, const char *what)
 static int do_bind(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	struct nvc_loose_mount *mount = &ops->loose[task->index];
+	struct nvc_mount_point at;
 	struct nvc_mount_id id;
 
 	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
-	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, mount->mode, err);
-	if (target_fd < 0)
+	if (nvc_step_mount_point(ops, task, mount->mode, &at, err) < 0)
 		return -1;
-	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, ops->root.name,
-	                             task->path};
+	nvc_autofd int target_fd = at.target_fd;
 	return nvc_step_attach(ops, mount, &at, &id, err);
 }
 
@@ -83,10 +82,12 @@ static int mount_tmpfs(struct nvc_ops *ops, const struct nvc_task *task, struct 
 		return -1;
 	nvc_autofd int dir_fd = parent.fd;
 	struct nvc_mount_point at = {dir_fd, target_fd, slash + 1, ops->root.name, place->path};
+	if (nvc_mount_identify(target_fd, "", &at.below) < 0)
+		return nvc_step_fail(ops, "stat", place->path, err);
 	if (nvc_step_attach(ops, &ops->loose[task->index], &at, &id, err) < 0)
 		return -1;
 	ops->tmpfs[ops->tmpfs_count++] = id.dev;
-	nvc_close_fd(&ops->dir.fd); /* the remembered directory may be covered now */
+	nvc_step_forget(ops);
 	return 0;
 }
 
@@ -144,8 +145,8 @@ static int do_directory(struct nvc_ops *ops, struct nvc_task *task, struct nvc_e
 
 	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
-	if (fstatat(ops->dir.fd, task->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? nvc_step_mkdir(ops, ops->dir.fd, task->name, task->path,
+	if (fstatat(ops->dir->fd, task->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? nvc_step_mkdir(ops, ops->dir->fd, task->name, task->path,
 		                                        task->op->mode, err)
 		                       : nvc_step_fail(ops, "stat", task->path, err);
 	if (S_ISDIR(st.st_mode))
@@ -173,10 +174,10 @@ static int do_write_file(struct nvc_ops *ops, struct nvc_task *task, struct nvc_
 	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
 	/* It needs no record of its own: it goes with its tmpfs. */
-	if (!is_our_tmpfs(ops, ops->dir.fd))
+	if (!is_our_tmpfs(ops, ops->dir->fd))
 		return nvc_fail(err, NVC_EINVAL, "check", task->path,
 		                "files are written below a tmpfs of the plan only");
-	nvc_autofd int fd = openat(ops->dir.fd, task->name, flags, task->op->mode);
+	nvc_autofd int fd = openat(ops->dir->fd, task->name, flags, task->op->mode);
 	if (fd < 0)
 		return nvc_step_fail(ops, "file creation", task->path, err);
 	for (uint32_t at = 0; at < task->op->data_len;) {
@@ -198,7 +199,7 @@ static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc
 		return do_bind(ops, task, err);
 	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
-	if (fstatat(ops->dir.fd, task->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+	if (fstatat(ops->dir->fd, task->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		if (S_ISCHR(st.st_mode) && st.st_rdev == number)
 			return 0;
 		(void)nvc_fail_errno_at(err, NVC_EDEVICE, "check", ops->root.name, task->path);
@@ -212,8 +213,8 @@ static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc
 		return -1;
 	record->major = op->major;
 	record->minor = op->minor;
-	if (mknodat(ops->dir.fd, task->name, S_IFCHR | op->mode, number) < 0 ||
-	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+	if (mknodat(ops->dir->fd, task->name, S_IFCHR | op->mode, number) < 0 ||
+	    nvc_step_complete(record, ops->dir->fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
 	return 0;
 }
@@ -225,7 +226,7 @@ static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *
 	struct stat st;
 
 	/* Undoing removes what has this name, so nothing else may have it. */
-	if (fstatat(ops->dir.fd, NVC_TEMPORARY_LINK, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+	if (fstatat(ops->dir->fd, NVC_TEMPORARY_LINK, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		errno = EEXIST;
 		return nvc_step_fail(ops, "file creation of " NVC_TEMPORARY_LINK, task->path, err);
 	}
@@ -233,8 +234,8 @@ static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *
 	    nvc_step_begin(ops, NVC_STEP_RELINK, task->path, target, old, err);
 	if (record == NULL)
 		return -1;
-	if (symlinkat(target, ops->dir.fd, NVC_TEMPORARY_LINK) < 0 ||
-	    renameat(ops->dir.fd, NVC_TEMPORARY_LINK, ops->dir.fd, task->name) < 0)
+	if (symlinkat(target, ops->dir->fd, NVC_TEMPORARY_LINK) < 0 ||
+	    renameat(ops->dir->fd, NVC_TEMPORARY_LINK, ops->dir->fd, task->name) < 0)
 		return nvc_step_fail(ops, "file creation", task->path, err);
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
@@ -262,6 +263,7 @@ static int find_linked(const struct nvc_ops *ops, const struct nvc_task *link)
 static int cover(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_error *err)
 {
 	struct nvc_loose_mount again;
+	struct nvc_mount_point at;
 	struct nvc_mount_id id;
 	int linked = find_linked(ops, task);
 
@@ -269,12 +271,12 @@ static int cover(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_er
 		warn(ops, task->path, ": the image has a file of its own there: kept");
 		return 0;
 	}
-	nvc_autofd int target_fd = nvc_step_mount_point(ops, task, ops->loose[linked].mode, err);
-	if (target_fd < 0 || nvc_mount_again(&ops->loose[linked], &again, err) < 0)
+	if (nvc_step_mount_point(ops, task, ops->loose[linked].mode, &at, err) < 0)
+		return -1;
+	nvc_autofd int target_fd = at.target_fd;
+	if (nvc_mount_again(&ops->loose[linked], &again, err) < 0)
 		return -1;
 	nvc_autofd int again_fd = again.fd;
-	struct nvc_mount_point at = {ops->dir.fd, target_fd, task->name, ops->root.name,
-	                             task->path};
 	return nvc_step_attach(ops, &again, &at, &id, err);
 }
 
@@ -286,7 +288,7 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 
 	if (nvc_step_go(ops, task, err) < 0)
 		return -1;
-	len = readlinkat(ops->dir.fd, task->name, old, sizeof old - 1);
+	len = readlinkat(ops->dir->fd, task->name, old, sizeof old - 1);
 	if (len >= 0) {
 		old[len] = '\0';
 		if ((task->op->flags & NVC_OP_REPLACE) == 0 || strcmp(old, target) == 0)
@@ -301,9 +303,9 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 	    nvc_step_begin(ops, NVC_STEP_SYMLINK, task->path, target, NULL, err);
 	if (record == NULL)
 		return -1;
-	if (symlinkat(target, ops->dir.fd, task->name) < 0 ||
-	    nvc_step_complete(record, ops->dir.fd, task->name) < 0)
+	if (symlinkat(target, ops->dir->fd, task->name) < 0)
 		return nvc_step_failed(ops, record, task->path, err);
+	nvc_journal_mark(record, NVC_RECORD_DONE); /* it is known by its text */
 	return 0;
 }
 
@@ -330,6 +332,8 @@ static int cover_cache(struct nvc_ops *ops, const struct nvc_task *task, const u
 	nvc_autofd int mount_fd = mount.fd;
 	struct nvc_mount_point at = {cache->dir_fd, target_fd, cache->name, ops->root.name,
 	                             nvc_task_text(ops, task->op->path)};
+	if (nvc_mount_identify(target_fd, "", &at.below) < 0)
+		return nvc_step_fail(ops, "stat", at.path, err);
 	return nvc_step_attach(ops, &mount, &at, &id, err);
 }
 
@@ -474,7 +478,8 @@ int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err)
 
 int nvc_ops_run(struct nvc_ops *ops, struct nvc_error *err)
 {
-	ops->dir.fd = -1;
+	ops->dirs[0].place.fd = ops->dirs[1].place.fd = -1;
+	ops->devlist = (struct nvc_devlist)nvc_devlist_init;
 	ops->dir_mode = 0755;
 	if (prepare_cache(ops, err) < 0)
 		return -1;

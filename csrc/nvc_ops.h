@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "nvc_cgroup.h"
+#include "nvc_devlist.h"
 #include "nvc_error.h"
 #include "nvc_group.h"
 #include "nvc_journal.h"
@@ -28,6 +29,12 @@ struct nvc_stop {
 	pid_t parent;          /* whoever we work for must be alive */
 };
 
+/* A directory of the container, and how the plan spelled it. */
+struct nvc_dir {
+	struct nvc_place place;
+	char text[PATH_MAX];
+};
+
 struct nvc_ops {
 	const struct nvc_plan *plan;
 	const struct nvc_mounter *mounter;
@@ -44,14 +51,15 @@ struct nvc_ops {
 	char *warnings;    /* NVC_OPS_WARNINGS_MAX bytes in shared memory; lines */
 
 	/* the worker's own */
-	struct nvc_place dir;              /* the directory of the last operation */
-	char dir_text[PATH_MAX];           /* and how the plan spelled it */
+	struct nvc_dir dirs[2];            /* of the last operations: plans go to and fro */
+	struct nvc_place *dir;             /* of the last one */
 	mode_t dir_mode;                   /* of directories made on the way */
 	uint64_t tmpfs[NVC_OPS_TMPFS_MAX]; /* device numbers of the tmpfs that we mounted */
 	uint32_t tmpfs_count;
 	uint32_t skipped[NVC_OPS_TMPFS_MAX]; /* tmpfs operations that had no place */
 	uint32_t skipped_count;
 	struct nvc_loader loader;
+	struct nvc_devlist devlist;
 };
 
 /* Take all sources. Before the container is entered. */

@@ -26,6 +26,9 @@ int nvc_step_fail(const struct nvc_ops *ops, const char *step, const char *path,
  * the place. Neighbours in a plan mostly share it. */
 int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err);
 
+/* Forget the directories: something may be mounted over them now. */
+void nvc_step_forget(struct nvc_ops *ops);
+
 struct nvc_record *nvc_step_begin(struct nvc_ops *ops, enum nvc_step step, const char *path,
                                   const char *arg, const char *old, struct nvc_error *err);
 
@@ -45,9 +48,10 @@ int nvc_step_make_parent(void *cookie, int dir_fd, const char *name, const char 
                          struct nvc_error *err);
 
 /* Open what is at the place for mounting over, without following a link (a mount covers the link
- * itself); make an empty mount point where nothing is. Returns the fd. */
+ * itself); make an empty mount point where nothing is. The descriptor in `out` is the caller's; the
+ * rest of it points into the task and to `ops->dir`. */
 int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_t source_mode,
-                         struct nvc_error *err);
+                         struct nvc_mount_point *out, struct nvc_error *err);
 
 /* Attach a mount; `id` is what it is known by afterwards. */
 int nvc_step_attach(struct nvc_ops *ops, const struct nvc_loose_mount *mount,

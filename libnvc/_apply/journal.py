@@ -53,6 +53,7 @@ class Journals:
         self._directory = _open_directory() if pid else -1
         self._lock_name = f"lock.{pid}.{started}"
         self._lock = self._root_lock = -1
+        self._root_name = ""
         if self._directory < 0:
             return
         try:
@@ -97,10 +98,14 @@ class Journals:
         """Make an empty journal; those of processes that are gone are removed on the way."""
         if self._directory < 0:
             return JournalFile(os.memfd_create("libnvc-journal"))
-        _prune(self._directory)
-        name = f"{self._prefix}{max(self._numbers(), default=0) + 1}"
+        there = os.listdir(self._directory)
+        _prune(self._directory, [name for name in there if not self._is_own(name)])
+        name = f"{self._prefix}{max(self._numbers(there), default=0) + 1}"
         fd = create(name, os.O_EXCL, self._directory, path(name))
         return JournalFile(fd, self._directory, name)
+
+    def _is_own(self, name: str) -> bool:
+        return name in (self._lock_name, self._root_name) or name.startswith(self._prefix)
 
     def names(self) -> list[str]:
         """Return the names of the journals, newest first."""
@@ -127,11 +132,12 @@ class Journals:
         if name:
             unlink(name, self._directory)
 
-    def _numbers(self) -> list[int]:
+    def _numbers(self, there: list[str] | None = None) -> list[int]:
         if self._directory < 0:
             return []
-        names = [n for n in os.listdir(self._directory) if n.startswith(self._prefix)]
-        return [number for number in (_parse(name)[2] for name in names) if number]
+        names = os.listdir(self._directory) if there is None else there
+        numbers = (_parse(name)[2] for name in names if name.startswith(self._prefix))
+        return [number for number in numbers if number]
 
 
 def processes(pid: int) -> list[int]:
@@ -195,10 +201,10 @@ def _open_directory() -> int:
     )
 
 
-def _prune(directory: int) -> None:
+def _prune(directory: int, names: list[str]) -> None:
     """Remove what belongs to processes that are gone for certain."""
     gone: dict[tuple[int, int], bool] = {}
-    for name in os.listdir(directory):
+    for name in names:
         pid, started, _ = _parse(name)
         if name.startswith(_ROOT_LOCK):
             remove_unheld(name, directory)

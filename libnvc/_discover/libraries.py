@@ -108,7 +108,7 @@ def parent(path: str) -> str:
 
 
 def _cached(root: DriverRoot, cache: str) -> Iterable[Candidate]:
-    entries = _read_cache(root, cache)
+    entries = _without_linker_names(_read_cache(root, cache))
     # Sorted, because a directory is opened anew each time another one comes between.
     found = {path: root.look(path) for path in sorted({path for _, path, _ in entries})}
     for soname, path, bits in entries:
@@ -117,6 +117,16 @@ def _cached(root: DriverRoot, cache: str) -> Iterable[Candidate]:
             root.find(path)  # a library that appears there changes the result
         else:
             yield Candidate(name=table_name(soname), found=file, bits=bits)
+
+
+def _without_linker_names(entries: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Leave out "libX.so" where "libX.so.1" is beside it: a second name of the same file."""
+    numbered = {path.rpartition(".so.")[0] for _, path, _ in entries}
+    return [
+        entry
+        for entry in entries
+        if not entry[0].endswith(".so") or entry[1].removesuffix(".so") not in numbered
+    ]
 
 
 def _read_cache(root: DriverRoot, cache: str) -> list[tuple[str, str, int]]:
