@@ -46,7 +46,8 @@ int nvc_cache_save(const struct nvc_root *root, struct nvc_cache *cache,
 {
 	struct nvc_journal_file *file = journal->file;
 	struct stat st;
-	nvc_autofd int path_fd = openat(cache->dir_fd, cache->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	nvc_autofd int path_fd =
+	    openat(cache->dir_fd, cache->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
 	if (path_fd < 0)
 		return errno == ENOENT ? 0 : fail(root, "open", cache->name, err);
@@ -96,6 +97,22 @@ static int make_temporary(int dir_fd, mode_t mode)
 	return fd;
 }
 
+/* A cache is known by its size and by when it was written: a newer journal that puts it back makes
+ * another file of it, and another file may get its inode number. */
+static struct nvc_mount_id identify(const struct stat *st)
+{
+	return (struct nvc_mount_id){.dev = (uint64_t)st->st_size,
+	                             .ino = (uint64_t)st->st_mtim.tv_sec * 1000000000u +
+	                                    (uint64_t)st->st_mtim.tv_nsec};
+}
+
+static bool is_file(const struct stat *st, const struct nvc_mount_id *id)
+{
+	struct nvc_mount_id found = identify(st);
+
+	return nvc_mount_is_same(&found, id);
+}
+
 /* 0, or -1 with errno and `step`. */
 static int write_and_rename(const struct nvc_cache *cache, const void *data, size_t len,
                             struct nvc_record *record, const char **step)
@@ -109,10 +126,8 @@ static int write_and_rename(const struct nvc_cache *cache, const void *data, siz
 	*step = "write";
 	if (nvc_write_all(fd, data, len) < 0 || fstat(fd, &st) < 0)
 		return -1;
-	if (record != NULL) {
-		record->made.dev = st.st_dev;
-		record->made.ino = st.st_ino;
-	}
+	if (record != NULL)
+		record->made = identify(&st);
 	*step = "rename";
 	return renameat(cache->dir_fd, TEMPORARY, cache->dir_fd, cache->name);
 }
@@ -130,8 +145,7 @@ static struct nvc_record *begin(const struct nvc_cache *cache, struct nvc_journa
 int nvc_cache_replace(const struct nvc_root *root, const struct nvc_cache *cache, const void *data,
                       size_t len, struct nvc_journal *journal, int op_index, struct nvc_error *err)
 {
-	struct nvc_record *record =
-	    journal == NULL ? NULL : begin(cache, journal, op_index, err);
+	struct nvc_record *record = journal == NULL ? NULL : begin(cache, journal, op_index, err);
 	const char *step;
 	bool is_fixed;
 
@@ -163,8 +177,8 @@ static int list_directories(const struct nvc_plan *plan, const struct nvc_op *op
 	*len = 0;
 	for (uint32_t i = 0; at < end; i++) {
 		const char *directory = i < op->count ? at : nvc_plan_next(at);
-		size_t dir_len = i < op->count ? strlen(at)
-		                               : (size_t)(strrchr(directory, '/') - directory);
+		size_t dir_len =
+		    i < op->count ? strlen(at) : (size_t)(strrchr(directory, '/') - directory);
 		bool known = false;
 		for (size_t told = 0; told < *len && !known; told += strlen(out + told) + 1)
 			known = strlen(out + told) == dir_len &&
@@ -210,8 +224,8 @@ int nvc_cache_run(const struct nvc_root *root, const struct nvc_cache *cache,
 	                           .directories = directories};
 	struct stat st;
 
-	if (list_directories(plan, op, directories, sizeof directories, &job.directories_len,
-	                     err) < 0)
+	if (list_directories(plan, op, directories, sizeof directories, &job.directories_len, err) <
+	    0)
 		return -1;
 	journal->file->had_temporary =
 	    fstatat(cache->dir_fd, UNFINISHED, &st, AT_SYMLINK_NOFOLLOW) == 0;
@@ -223,19 +237,13 @@ int nvc_cache_run(const struct nvc_root *root, const struct nvc_cache *cache,
 		return -1;
 	if (fstatat(cache->dir_fd, NVC_CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(root, "stat", NVC_CACHE_NAME, err);
-	record->made.dev = st.st_dev;
-	record->made.ino = st.st_ino;
+	record->made = identify(&st);
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
 }
 
 /* --- putting back -------------------------------------------------------------------------------
  */
-
-static bool is_file(const struct stat *st, const struct nvc_mount_id *id)
-{
-	return st->st_dev == id->dev && st->st_ino == id->ino;
-}
 
 /* Write the saved file under a temporary name, and note what file that is. */
 static int write_saved(const struct nvc_journal *journal, struct nvc_record *record, int dir_fd)
@@ -252,8 +260,7 @@ static int write_saved(const struct nvc_journal *journal, struct nvc_record *rec
 	if (fchown(fd, file->cache_uid, file->cache_gid) < 0 || fchmod(fd, file->cache_mode) < 0 ||
 	    futimens(fd, times) < 0 || fstat(fd, &st) < 0)
 		return -1;
-	record->was.dev = st.st_dev;
-	record->was.ino = st.st_ino;
+	record->was = identify(&st);
 	return 0;
 }
 
@@ -314,7 +321,9 @@ int nvc_cache_restore(const struct nvc_root *root, struct nvc_journal *journal,
 	bool there = fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (there ? is_file(&st, &record->was) : journal->file->had_cache == 0)
 		return 0;
-	return there && is_file(&st, &record->made)
-	           ? put_back(root, journal, record, dir_fd, name, err)
-		   : NVC_CACHE_CHANGED;
+	if (there && is_file(&st, &record->made))
+		return put_back(root, journal, record, dir_fd, name, err);
+	/* The list of musl's loader stays as somebody made it: directories have no libraries of
+	 * ours any more. */
+	return strcmp(name, NVC_CACHE_NAME) == 0 ? NVC_CACHE_CHANGED : 0;
 }

@@ -41,7 +41,8 @@ struct nvc_record {
 	uint32_t major, minor, access;
 	uint32_t tag;             /* of the rule in a device program */
 	struct nvc_mount_id made; /* identity of what was made or mounted; 0 until known */
-	struct nvc_mount_id was;  /* of what a mount covers, or of the loader cache put back */
+	struct nvc_mount_id was;  /* of what a mount covers, or of the loader cache put back; the
+	                           * cache's are its size and time (nvc_cache.c) */
 	uint32_t arg;             /* offset of the second string in `text` */
 	char text[4];             /* path from the root, then arg, then old, each ended by NUL */
 	/* then, at the next multiple of 8: the record's whole size, to walk backwards */

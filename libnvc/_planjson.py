@@ -101,8 +101,9 @@ def _convert(where: str, wanted: str, value: Any) -> Any:
 def _triple(where: str, value: Any) -> tuple[str, str, int]:
     if len(_list(where, value)) != 3:
         _fail(where, f"{_short(value)} is not three values")
-    name, path, number = value
-    return _convert(where, "str", name), _convert(where, "str", path), _convert(where, "int", number)
+    kinds = ("str", "str", "int")
+    name, path, number = (_convert(where, *pair) for pair in zip(kinds, value, strict=True))
+    return name, path, number
 
 
 def _bytes(where: str, value: Any) -> bytes:

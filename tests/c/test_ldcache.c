@@ -99,6 +99,31 @@ static void test_formats(struct tap *tap)
 	}
 }
 
+/* The oldest format: strings are relative to the end of the entries. */
+static void test_old_alone(struct tap *tap)
+{
+	struct nvc_ldcache_entry e[1];
+	struct nvc_error err = {0};
+	struct cache cache = {0};
+	size_t refused = 0;
+
+	put(&cache, "ld.so-1.7.0", 12);
+	put_u32(&cache, 1);
+	put_u32(&cache, 0x0303);
+	put_u32(&cache, 0);
+	put_u32(&cache, 5);
+	put(&cache, "a.so\0/lib/a.so", 15);
+	CHECK(tap, read_all(cache.data, cache.len, e, 1, &err) == 1);
+	CHECK(tap, e[0].flags == 0x0303 && e[0].soname_len == 4 && e[0].path_len == 9);
+	CHECK(tap, memcmp(cache.data + e[0].soname_off, "a.so", 5) == 0);
+	CHECK(tap, memcmp(cache.data + e[0].path_off, "/lib/a.so", 10) == 0);
+	CHECK(tap, e[0].hwcap == 0 && e[0].hwcaps_len == 0 && e[0].os_version == 0);
+	for (size_t len = 0; len < cache.len; len++)
+		refused +=
+		    read_all(cache.data, len, e, 1, &err) == -1 && err.code == NVC_EMALFORMED;
+	CHECK(tap, refused == cache.len);
+}
+
 static void test_unaligned(struct tap *tap)
 {
 	struct nvc_ldcache_entry e[2];
@@ -158,7 +183,7 @@ static void test_offsets(struct tap *tap)
 static void test_old_counts(struct tap *tap)
 {
 	static const uint32_t counts[] = {2, 3, 0x15555555, 0x55555555, 0xfffffffe, 0xffffffff};
-	struct nvc_ldcache_entry e[2];
+	struct nvc_ldcache_entry e[3];
 	struct nvc_error err = {0};
 
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -167,18 +192,18 @@ static void test_old_counts(struct tap *tap)
 		put_old(&cache, 0);
 		put_pair(&cache);
 		memcpy(cache.data + 12, &counts[i], 4);
-		CHECK(tap, read_all(cache.data, cache.len, e, 2, &err) == -1);
+		CHECK(tap, read_all(cache.data, cache.len, e, 3, &err) == -1);
 	}
 }
 
 static void test_refused(struct tap *tap)
 {
-	struct cache old_only = {0}, long_string = {0};
+	struct cache old_broken = {0}, long_string = {0};
 	struct nvc_ldcache_entry e[2];
 	struct nvc_error err = {0};
 
-	put_old(&old_only, 1);
-	CHECK(tap, read_all(old_only.data, old_only.len, e, 2, &err) == -1);
+	put_old(&old_broken, 1);
+	CHECK(tap, read_all(old_broken.data, old_broken.len, e, 2, &err) == -1);
 	CHECK(tap, read_all("", 0, e, 2, &err) == -1);
 	CHECK(tap, read_all("\177ELF", 4, e, 2, &err) == -1);
 
@@ -196,6 +221,7 @@ int main(void)
 	struct tap tap = {0};
 
 	test_formats(&tap);
+	test_old_alone(&tap);
 	test_unaligned(&tap);
 	test_truncated(&tap);
 	test_offsets(&tap);

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 import libnvc as nvc
+from libnvc._native import ldcache
+from libnvc.sim.elfwriter import write_library
+from libnvc.sim.machine import this_machine
 from libnvc.testing import NamespaceContainer, make_rootfs, mounts, tree
 
 if TYPE_CHECKING:
@@ -82,6 +85,18 @@ def source(tmp_path: Path) -> Path:
     return directory
 
 
+def cache(*names: str) -> nvc.LoaderCache:
+    """Return the operation that has the loader find libraries."""
+    libraries = tuple((name, f"{LIBS}/{name}", 64) for name in names)
+    return nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", libraries=libraries)
+
+
+def listed(rootfs: Path) -> list[ldcache.CacheEntry]:
+    """Return what the container's loader cache lists."""
+    data = (rootfs / "etc/ld.so.cache").read_bytes()
+    return ldcache.parse(data, "/etc/ld.so.cache")
+
+
 def every_kind(source: Path) -> tuple[nvc.Operation, ...]:
     """Return a plan's worth of operations: each kind, new and existing parents."""
     proc = "/proc/driver/nvidia"
@@ -113,7 +128,7 @@ def every_kind(source: Path) -> tuple[nvc.Operation, ...]:
         nvc.DeviceNode(origin="control", path="/dev/nvidiactl", major=195, minor=255),
         nvc.DeviceNode(origin="bound", path="/dev/none", major=1, minor=3, source="/dev/null"),
         nvc.DeviceAccess(origin="control", path="", major=195, minor=255),
-        nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,)),
+        cache("libnew.so.1"),
     )
 
 
@@ -157,6 +172,7 @@ def test_every_kind_is_applied_and_taken_back(box: Box, source: Path, own_cgroup
     assert (own_cgroup / "devices.list").read_text() == f"{rules}c 195:255 rw\n"
     box.container.start()
     assert box.container.exec("cat", "/opt/a/b/c/tool").stdout == "from the host\n"
+    assert f"{LIBS}/libnew.so.1" in [entry.path for entry in listed(box.rootfs)]
     params = box.container.exec("cat", "/proc/driver/nvidia/params")
     assert params.stdout == "ModifyDeviceFiles: 0\n"
     links = box.container.exec("readlink", f"{LIBS}/libold.so.1", f"{LIBS}/libnew.so.1")
@@ -481,14 +497,13 @@ def test_the_hosts_root_is_no_container(source: Path) -> None:
 
 def test_a_device_in_place_of_the_cache_is_not_opened(box: Box) -> None:
     """1:7 answers a write with ENOSPC; others do worse when they are only opened."""
-    cache = box.rootfs / "etc/ld.so.cache"
-    cache.unlink()
-    os.mknod(cache, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
+    file = box.rootfs / "etc/ld.so.cache"
+    file.unlink()
+    os.mknod(file, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     box.tree = tree(box.rootfs)
-    operation = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
     with pytest.raises(nvc.LoaderCacheError) as caught:
-        nvc.apply(plan(operation), box.target)
-    assert str(caught.value) == f"open failed: {cache}: invalid argument"
+        nvc.apply(plan(cache("libnew.so.1")), box.target)
+    assert str(caught.value) == f"open failed: {file}: invalid argument"
     box.assert_untouched()
 
 
@@ -511,6 +526,19 @@ def test_a_device_in_place_of_the_cache_is_not_opened(box: Box) -> None:
             nvc.LoaderCache(origin="x", path="/tmp/cache", directories=("/lib",)),
             "the loader cache is always /etc/ld.so.cache",
         ),
+        (cache("a/b"), "not the name of a library"),
+        (cache(""), "not the name of a library"),
+        (cache("a\x01"), "not the name of a library"),
+        (
+            cache("liba.so").replace(libraries=(("liba.so", "/lib/liba.so", 16),)),
+            "not the bits of a library",
+        ),
+        (
+            cache("liba.so").replace(libraries=(("liba.so", "/lib/../liba.so", 64),)),
+            "'..' in a path",
+        ),
+        (cache().replace(directories=("relative",)), "not an absolute path below the root"),
+        (cache().replace(directories=("/lib",) * 17), "too many directories"),
     ],
 )
 def test_what_cannot_be_applied_is_refused(
@@ -527,39 +555,31 @@ def test_a_failing_ldconfig_says_its_words(box: Box, tmp_path: Path, compile_c: 
     code = tmp_path / "fail.c"
     code.write_text(FAILING)
     failing = compile_c(tmp_path / "fail", code, flags=("-static",))
-    cache = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
     with pytest.raises(nvc.LoaderCacheError) as caught:
-        nvc.apply(plan(cache), box.target, ldconfig=str(failing))
+        nvc.apply(plan(cache("liba.so.1")), box.target, ldconfig=str(failing))
     assert str(caught.value) == "process /sbin/ldconfig failed with error code: 6 (no)"
     with pytest.raises(nvc.LoaderCacheError) as caught:
-        nvc.apply(plan(cache), box.target, ldconfig="/nonexistent")
+        nvc.apply(plan(cache("liba.so.1")), box.target, ldconfig="/nonexistent")
     assert str(caught.value) == "open failed: /nonexistent: no such file or directory"
     box.assert_untouched()
 
 
 @pytest.mark.parametrize("directory", ["var/cache/ldconfig", "var/cache", "var"])
-def test_ldconfig_leaves_nothing_but_the_cache(box: Box, directory: str) -> None:
+def test_ldconfig_leaves_nothing_but_the_cache(box: Box, source: Path, directory: str) -> None:
     (box.rootfs / directory).mkdir(parents=True, exist_ok=True)
-    before = tree(box.rootfs)
-    cache = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
-    nvc.apply(plan(cache), box.target)
+    box.tree = tree(box.rootfs)
+    nvc.apply(plan(library(source), cache("libours.so.1")), box.target, ldconfig="")
+    assert f"{LIBS}/libours.so.1" in [entry.path for entry in listed(box.rootfs)]
     after = tree(box.rootfs)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed <= {"etc/ld.so.cache"}
+    added = {name for name in after if box.tree.get(name) != after[name]}
+    assert added == {"etc/ld.so.cache", f"{LIBS[1:]}/libours.so.1"}
     nvc.detach(box.target)
+    box.assert_untouched()
 
 
-def test_a_cache_that_was_rewritten_loses_only_our_entries(box: Box, source: Path) -> None:
-    ours = nvc.BindMount(
-        origin="lib",
-        path=f"{LIBS}/libours.so.1",
-        source=os.path.realpath("/lib/x86_64-linux-gnu/libc.so.6"),
-    )
-    cache = nvc.LoaderCache(origin="cache", path="/etc/ld.so.cache", directories=(LIBS,))
-    nvc.apply(plan(ours, cache), box.target)
-    box.container.start()
-    assert box.container.exec("ldconfig").returncode == 0
-    nvc.detach(box.target)
-    listed = box.container.exec("ldconfig", "-p").stdout
-    assert "libours" not in listed
-    assert "libc.so.6" in listed
+def library(source: Path) -> nvc.BindMount:
+    """Return what mounts a library that is found as libours.so.1."""
+    soname = "libours.so.1"
+    content = write_library(bits=64, machine=this_machine().elf, soname=soname)
+    (source / soname).write_bytes(content)
+    return nvc.BindMount(origin="lib", path=f"{LIBS}/{soname}", source=f"{source}/{soname}")

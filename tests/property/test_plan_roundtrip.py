@@ -26,6 +26,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "bytes": st.binary(),
     "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),
+    "tuple[tuple[str, str, int], ...]": st.lists(
+        st.tuples(TEXT, TEXT, st.integers(-(2**63), 2**64)), max_size=3
+    ).map(tuple),
 }
 
 

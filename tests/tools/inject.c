@@ -11,6 +11,8 @@
  *   fail-before, fail-after                fails with EIO, not executed or executed
  *   kill-before, kill-after                kills the worker
  *   kill-parent-before, kill-parent-after  kills PID
+ *   terminate-parent-after                 ends PID by SIGTERM
+ *   interrupt-parent-after                 sends PID a SIGINT, and goes on once PID gets it
  *
  * RESULT begins anew with each generation: `gen N`, `call NAME` for each call that changes state,
  * in order, `fired MODE N NAME DETAIL` for each fault. It is complete before a call goes on. */
@@ -54,6 +56,8 @@ enum mode {
 	KILL_AFTER,
 	KILL_PARENT_BEFORE,
 	KILL_PARENT_AFTER,
+	TERMINATE_PARENT_AFTER,
+	INTERRUPT_PARENT_AFTER,
 	MODES
 };
 
@@ -65,6 +69,8 @@ static const char *const mode_names[MODES] = {
     [KILL_AFTER] = "kill-after",
     [KILL_PARENT_BEFORE] = "kill-parent-before",
     [KILL_PARENT_AFTER] = "kill-parent-after",
+    [TERMINATE_PARENT_AFTER] = "terminate-parent-after",
+    [INTERRUPT_PARENT_AFTER] = "interrupt-parent-after",
 };
 
 struct fault {
@@ -75,7 +81,7 @@ struct fault {
 struct tracee {
 	pid_t tid; /* 0: a free place */
 	pid_t root;
-	pid_t waits_for; /* stays stopped until this process is gone */
+	pid_t waits_for; /* stays stopped until this process has got its signal */
 	enum mode mode;  /* of the fault that meets the call at work */
 };
 
@@ -241,7 +247,18 @@ static void adopt(struct injector *in, pid_t tid)
 	(void)ptrace(PTRACE_SYSCALL, tid, NULL, NULL);
 }
 
-/* Forget a thread and let go on what waited for its death. */
+/* Let go on what waits for a thread. */
+static void release(struct injector *in, pid_t tid)
+{
+	for (size_t i = 0; i < TRACEES_MAX; i++) {
+		struct tracee *one = &in->tracees[i];
+		if (one->tid == 0 || one->waits_for != tid)
+			continue;
+		one->waits_for = 0;
+		(void)ptrace(PTRACE_SYSCALL, one->tid, NULL, NULL);
+	}
+}
+
 static void bury(struct injector *in, pid_t tid)
 {
 	struct tracee *dead = find(in, tid);
@@ -250,13 +267,7 @@ static void bury(struct injector *in, pid_t tid)
 		*dead = (struct tracee){0};
 	if (tid == in->target)
 		in->target_gone = true;
-	for (size_t i = 0; i < TRACEES_MAX; i++) {
-		struct tracee *one = &in->tracees[i];
-		if (one->tid == 0 || one->waits_for != tid)
-			continue;
-		one->waits_for = 0;
-		(void)ptrace(PTRACE_SYSCALL, one->tid, NULL, NULL);
-	}
+	release(in, tid);
 }
 
 /* --- faults --------------------------------------------------------------------------------------
@@ -295,17 +306,20 @@ static void set_result(pid_t tid, int error)
 	(void)ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &set);
 }
 
-/* Kill, and keep the thread where it is until the killed one is gone: what should die with that
- * one has its signal by then. */
-static void kill_and_wait(struct injector *in, struct tracee *one)
+/* Send a signal, and keep the thread where it is until the other one is gone, or interrupted: what
+ * should die with that one has its signal by then. */
+static void signal_and_wait(struct injector *in, struct tracee *one)
 {
-	bool parent = one->mode == KILL_PARENT_BEFORE || one->mode == KILL_PARENT_AFTER;
+	bool parent = one->mode >= KILL_PARENT_BEFORE;
 	pid_t victim = parent ? in->target : one->root;
+	int number = one->mode == INTERRUPT_PARENT_AFTER   ? SIGINT
+	             : one->mode == TERMINATE_PARENT_AFTER ? SIGTERM
+	                                                   : SIGKILL;
 
 	if (parent ? in->target_gone : find(in, victim) == NULL)
 		return;
 	one->waits_for = victim;
-	(void)kill(victim, SIGKILL);
+	(void)kill(victim, number);
 }
 
 static void at_entry(struct injector *in, struct tracee *one,
@@ -332,15 +346,15 @@ static void at_entry(struct injector *in, struct tracee *one,
 	if (one->mode == FAIL_BEFORE || one->mode == KILL_BEFORE || one->mode == KILL_PARENT_BEFORE)
 		skip_call(one->tid);
 	if (one->mode == KILL_BEFORE || one->mode == KILL_PARENT_BEFORE)
-		kill_and_wait(in, one);
+		signal_and_wait(in, one);
 }
 
 static void at_exit(struct injector *in, struct tracee *one)
 {
 	if (one->mode == FAIL_BEFORE || one->mode == FAIL_AFTER)
 		set_result(one->tid, EIO);
-	if (one->mode == KILL_AFTER || one->mode == KILL_PARENT_AFTER)
-		kill_and_wait(in, one);
+	if (one->mode == KILL_AFTER || one->mode >= KILL_PARENT_AFTER)
+		signal_and_wait(in, one);
 	one->mode = NONE;
 }
 
@@ -387,6 +401,8 @@ static void handle(struct injector *in, pid_t tid, int status)
 	if (event != 0 || signal == (SIGTRAP | 0x80))
 		signal = 0;
 	(void)ptrace((enum __ptrace_request)go_on, tid, NULL, (void *)(intptr_t)signal);
+	if (tid == in->target && signal == SIGINT)
+		release(in, tid); /* its system call is at an end */
 }
 
 static int watch_children(void)

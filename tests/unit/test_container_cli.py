@@ -171,17 +171,6 @@ def test_no_search_path(
     )
 
 
-def test_missing_host_ldconfig(
-    capfd: pytest.CaptureFixture[str], dgx_a100: Path, rootfs: Path
-) -> None:
-    command = (f"--root={dgx_a100}", "configure", f"--pid={os.getpid()}", str(rootfs))
-    assert call(capfd, *command, "--ldconfig=@/no/such") == (
-        1,
-        "",
-        f"{NAME}: ldcache error: open failed: /no/such: no such file or directory\n",
-    )
-
-
 def test_unknown_device(capfd: pytest.CaptureFixture[str], dgx_a100: Path) -> None:
     assert call(capfd, f"--root={dgx_a100}", "list", "--device=0,9") == (
         1,
@@ -198,7 +187,7 @@ def test_unknown_device(capfd: pytest.CaptureFixture[str], dgx_a100: Path) -> No
 def test_configure_reads_every_option() -> None:
     words = ["-c", "/rootfs", "-d0,,1", "--pid", "+42", "--device=GPU-a", "--no-cgroups", "-u"]
     wish = container_configure.read_wish(["", *words, "--no-gsp-firmware", "-l@/sbin/ldconfig"])
-    assert (wish.pid, wish.rootfs, wish.ldconfig) == (42, "/rootfs", "/sbin/ldconfig")
+    assert (wish.pid, wish.rootfs) == (42, "/rootfs")
     assert wish.devices == ("0", "1", "GPU-a")
     assert wish.flags == ("compute", "no-cgroups", "utility", "no-gsp-firmware")
     assert wish.skipped() == {"gsp-firmware"}
@@ -252,9 +241,12 @@ def test_global_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_ldconfig_of_the_container_is_never_taken() -> None:
-    wish = container_configure.read_wish(["", "--ldconfig=/sbin/ldconfig", "-p1", "/rootfs"])
-    assert wish.ldconfig == ""
+@pytest.mark.parametrize("path", ["@/sbin/ldconfig", "/sbin/ldconfig", "@/no/such", "@", ""])
+def test_an_ldconfig_is_read_and_not_used(path: str) -> None:
+    """Nothing is executed to write the loader cache."""
+    words = ["-p1", "/rootfs"]
+    plain = container_configure.read_wish(["", *words])
+    assert container_configure.read_wish(["", f"--ldconfig={path}", *words]) == plain
 
 
 def test_user_forms() -> None:

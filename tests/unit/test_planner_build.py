@@ -126,6 +126,7 @@ def test_everything_in_order() -> None:
         ("BindMount", f"{DIRECTORY}/libnvidia-pkcs11-openssl3.so.{VERSION}"),
         ("Symlink", f"{DIRECTORY}/libnvidia-ml.so.1"),
         ("Symlink", f"{DIRECTORY}/libcuda.so.1"),
+        ("Symlink", f"{DIRECTORY}/libcuda.so"),
         ("Symlink", f"{DIRECTORY}/libnvidia-ptxjitcompiler.so.1"),
         ("BindMount", f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin"),
         ("BindMount", "/run/nvidia-persistenced/socket"),
@@ -143,19 +144,43 @@ def test_everything_in_order() -> None:
         ("BindMount", f"{proc}/gpus/0000:01:00.0"),
         ("DeviceAccess", ""),
         ("LoaderCache", "/etc/ld.so.cache"),
-        ("Symlink", f"{DIRECTORY}/libcuda.so"),
     ]
     assert plan.driver_version == VERSION
     assert plan.dependencies == HOST.dependencies
     assert plan.warnings == ("from discovery",)
 
 
-def test_links_for_linkers_are_no_libraries() -> None:
-    """They are made when the loader cache has been written, so that they do not get into it."""
-    plan = make_plan(HOST, BOTH)
-    placed = [op.path for op in plan.operations]
-    assert placed.index(f"{DIRECTORY}/libcuda.so.1") < placed.index("/etc/ld.so.cache")
-    assert placed.index("/etc/ld.so.cache") < placed.index(f"{DIRECTORY}/libcuda.so")
+def cached(plan: ops.Plan) -> ops.LoaderCache:
+    (cache,) = (op for op in plan.operations if isinstance(op, ops.LoaderCache))
+    return cache
+
+
+def test_the_cache_lists_each_library_by_what_programs_ask_for() -> None:
+    """Not by a link for linkers, which the same plan makes."""
+    libs32 = "/usr/lib/i386-linux-gnu"
+    small = Library(
+        path=f"/usr/lib32/libcuda.so.{VERSION}", name="libcuda.so", soname="libcuda.so.1", bits=32
+    )
+    odd = library("libnvidia-encode.so", "a/b")
+    host = HOST.replace(libraries=(*HOST.libraries[1:4], small, odd))
+    layout = Layout(libs_dir=DIRECTORY, libs32_dir=libs32)
+    capabilities = ("compute", "video", "compat32")
+    plan = make_plan(host, BOTH.replace(capabilities=capabilities, layout=layout))
+    assert f"{DIRECTORY}/libcuda.so" in paths(plan, ops.Symlink)
+    names = (
+        *("libcuda.so.1", "libnvidia-ptxjitcompiler.so.1"),
+        f"libnvidia-pkcs11-openssl3.so.{VERSION}",
+    )
+    assert cached(plan).libraries == (
+        *((name, f"{DIRECTORY}/{name}", 64) for name in names),
+        ("libcuda.so.1", f"{libs32}/libcuda.so.1", 32),
+        (odd.path.rpartition("/")[2], odd.path, 64),
+    )
+    assert cached(plan).directories == ()
+    # Each is there before the cache is written.
+    *before, last = plan.operations
+    assert isinstance(last, ops.LoaderCache)
+    assert {path for _, path, _ in last.libraries} <= {op.path for op in before}
 
 
 def test_operations_are_complete() -> None:
@@ -199,7 +224,15 @@ def test_operations_are_complete() -> None:
         origin="link", path=f"{DIRECTORY}/libcuda.so", target="libcuda.so.1", overwrite=False
     )
     assert by_path["/etc/ld.so.cache"] == ops.LoaderCache(
-        origin="loader-cache", path="/etc/ld.so.cache", directories=(DIRECTORY,)
+        origin="loader-cache",
+        path="/etc/ld.so.cache",
+        libraries=tuple(
+            (name, f"{DIRECTORY}/{name}", 64)
+            for name in (
+                *("libnvidia-ml.so.1", "libcuda.so.1", "libnvidia-ptxjitcompiler.so.1"),
+                f"libnvidia-pkcs11-openssl3.so.{VERSION}",
+            )
+        ),
     )
 
 
@@ -281,8 +314,7 @@ def test_nothing_asked_for() -> None:
     plan = make_plan(HOST, Request())
     assert paths(plan, ops.BindMount) == [f"/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin"]
     assert paths(plan, ops.DeviceNode) == ["/dev/nvidiactl"]
-    (cache,) = (op for op in plan.operations if isinstance(op, ops.LoaderCache))
-    assert cache.directories == ("/usr/lib64",)
+    assert (cached(plan).libraries, cached(plan).directories) == ((), ())
 
 
 def test_switches() -> None:

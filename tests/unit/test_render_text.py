@@ -24,11 +24,12 @@ EACH: dict[ops.Operation, tuple[str, ...]] = {
     ),
     ops.DeviceAccess(origin="gpu:0", path="", major=195, minor=255): ("allow", "c 195:255", "rw"),
     ops.Symlink(origin="soname", path="/l", target="t"): ("link", "/l", "-> t if none"),
-    ops.LoaderCache(origin="x", path="/etc/ld.so.cache", directories=("/a", "/b")): (
-        "cache",
-        "/etc/ld.so.cache",
-        "add /a /b",
-    ),
+    ops.LoaderCache(
+        origin="x",
+        path="/etc/ld.so.cache",
+        libraries=(("liba.so.1", "/l/liba.so.1", 64), ("libb.so.1", "/l/libb.so.1", 64)),
+        directories=("/a", "/b"),
+    ): ("cache", "/etc/ld.so.cache", "add 2 libraries, /a first, /b first"),
     ops.Env(origin="x", path="", name="N", value="V"): ("env", "N", "V"),
     ops.Group(origin="x", path="", gid=44): ("group", "44", ""),
 }

@@ -17,7 +17,9 @@ EXAMPLES: dict[str, ops.Operation] = {
     "DeviceNode": ops.DeviceNode(origin="o", path="/a", major=1, minor=3),
     "DeviceAccess": ops.DeviceAccess(origin="o", path="", major=1, minor=3),
     "Symlink": ops.Symlink(origin="o", path="/a", target="b"),
-    "LoaderCache": ops.LoaderCache(origin="o", path="/a", directories=("/b",)),
+    "LoaderCache": ops.LoaderCache(
+        origin="o", path="/a", libraries=(("libc.so.1", "/b/libc.so.1", 64),), directories=("/b",)
+    ),
     "Env": ops.Env(origin="o", path="", name="N", value="v"),
     "Group": ops.Group(origin="o", path="", gid=1),
 }

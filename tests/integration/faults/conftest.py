@@ -47,6 +47,7 @@ class Stage:
         self.group = group
         self._rules = rules
         self.plan = nvc.Plan(operations=())
+        self.ldconfig: str | None = None
         self._template = template
         self._orphans = orphans
         self._container: NamespaceContainer | None = None
@@ -90,10 +91,13 @@ class Stage:
         own = str(self.rootfs.parent.parent)
         return tuple(m for m in mounts(pid) if own in m.path + m.root or m.path == "/proc")
 
+    def apply(self) -> nvc.Applied:
+        return nvc.apply(self.plan, self.target, ldconfig=self.ldconfig)
+
     def failure(self) -> nvc.NvcError | None:
         """Apply; return the error, or None (and take it back) if there was none."""
         try:
-            nvc.detach(nvc.apply(self.plan, self.target))
+            nvc.detach(self.apply())
         except nvc.NvcError as error:
             return error
         return None
@@ -144,7 +148,7 @@ class Sweep:
     def count(self) -> list[str]:
         """Return the calls of an apply without faults."""
         self._injector.arm()
-        applied = nvc.apply(self._stage.plan, self._stage.target)
+        applied = self._stage.apply()
         calls = self._injector.calls()
         self._injector.arm()
         nvc.detach(applied)

@@ -19,6 +19,16 @@ pytestmark = pytest.mark.root
 EIO = 5
 
 
+@pytest.fixture(params=["everything", "ldconfig"])
+def stage(request: pytest.FixtureRequest, stage: Stage) -> Stage:
+    """Return a container, and a plan of every kind, or of the cache alone, written by ldconfig."""
+    if request.param == "ldconfig":
+        stage.plan = nvc.Plan(operations=stage.plan.operations[-1:])
+        stage.ldconfig = ""
+    return stage
+
+
+@pytest.mark.parametrize("stage", ["everything"], indirect=True)
 def test_every_kind_is_in_the_plan(stage: Stage) -> None:
     kinds = {type(operation) for operation in stage.plan.operations}
     assert kinds == {
@@ -47,7 +57,7 @@ def objects(stage: Stage, operation: nvc.Operation) -> set[str]:
     if isinstance(operation, nvc.DeviceAccess):
         return {f"{stage.group}/devices.allow"}
     if isinstance(operation, nvc.LoaderCache):
-        return CAGE | {f"{stage.rootfs}/etc/ld.so.cache"}
+        return {f"{stage.rootfs}/etc/ld.so.cache"} | (set() if stage.ldconfig is None else CAGE)
     names = places(stage, operation.path)
     if isinstance(operation, nvc.Symlink):  # may become a mount of what it would lead to
         target = f"{operation.path.rpartition('/')[0]}/{operation.target}"
@@ -75,10 +85,10 @@ CLASSES = {
 
 
 #: Calls that one kind of operation makes only.
-MAKERS = {
+MAKERS: dict[str, type[nvc.Operation] | tuple[type[nvc.Operation], ...]] = {
     "fsmount": nvc.Tmpfs,
     "mknodat": nvc.DeviceNode,
-    "renameat": nvc.Symlink,
+    "renameat": (nvc.Symlink, nvc.LoaderCache),
     "symlinkat": nvc.Symlink,
     "chroot": nvc.LoaderCache,
     "rename": nvc.LoaderCache,

@@ -30,6 +30,9 @@ pytestmark = pytest.mark.root
 #: A caller is a whole interpreter: so many calls are passed over between two.
 STEP = 7
 
+#: After so many calls of a worker in the container there is enough to undo.
+ENOUGH = 12
+
 APPLY = """
 import signal, sys, libnvc
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -37,7 +40,7 @@ pid, rootfs, ldconfig, plan = sys.argv[1:]
 with open(plan) as file:
     plan = libnvc.Plan.from_json(file.read())
 input()
-libnvc.apply(plan, libnvc.Target(pid=int(pid), rootfs=rootfs), ldconfig=ldconfig)
+libnvc.apply(plan, libnvc.Target(pid=int(pid), rootfs=rootfs), ldconfig=ldconfig or None)
 """
 
 DETACH = "import sys, libnvc; libnvc.detach(libnvc.Target(pid=int(sys.argv[1])))"
@@ -141,7 +144,7 @@ def test_another_process_detaches_after_the_death_of_both(
     mode: str,
 ) -> None:
     calls = sweep.count()
-    first = calls.index("setns") + 12  # there is enough to undo by then
+    first = calls.index("setns") + ENOUGH
     for number in (n for n in sweep.points(len(calls), STEP) if n > first):
         with caller() as process, inject_into(process.pid) as other:
             other.arm(("kill-parent-after", number), (mode, 3))
@@ -266,35 +269,43 @@ def test_sigterm_leaves_a_worker_that_undoes(
     stage.assert_untouched()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("interrupt-parent-after", (1, "nvidia-container-cli: interrupted\n")),
+        ("terminate-parent-after", (-signal.SIGTERM, "")),
+    ],
+)
 def test_a_signal_to_configure_leaves_nothing(
     stage: Stage,
+    sweep: Sweep,
     orphans: Orphans,
     commands: Path,
     dgx_a100: Path,
-    waiting: Path,
-    number: signal.Signals,
+    inject_into: InjectInto,
+    mode: str,
+    said: tuple[int, str],
 ) -> None:
-    stage.watch()
-    options = [f"--ldconfig=@{waiting}", "--device=all", "--utility", "--compute"]
-    with subprocess.Popen(
-        [
-            # A job in the background of a script inherits an ignored SIGINT.
-            *("env", "--default-signal=INT"),
-            *(f"{commands}/nvidia-container-cli", f"--root={dgx_a100}", "configure", *options),
-            *(f"--pid={stage.pid}", str(stage.rootfs)),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        ldconfig = ldconfig_of(process.pid)
+    number = sweep.count().index("setns") + ENOUGH
+    with (
+        subprocess.Popen(
+            [
+                # A job in the background of a script inherits an ignored SIGINT.
+                *("sh", "-c", 'read go && exec env --default-signal=INT "$@"', "sh"),
+                *(f"{commands}/nvidia-container-cli", f"--root={dgx_a100}", "configure"),
+                *("--device=all", "--utility", "--compute"),
+                *(f"--pid={stage.pid}", str(stage.rootfs)),
+            ],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        inject_into(process.pid) as other,
+    ):
+        other.arm((mode, number))
         orphans.reset()
-        process.send_signal(number)
-        if number == signal.SIGTERM:
-            assert process.wait(timeout=60) == -number
-            os.kill(ldconfig, signal.SIGTERM)
-        said = process.communicate(timeout=60)[1]
+        stderr = process.communicate("go\n", timeout=60)[1]
+        assert (process.returncode, stderr) == said
+        assert len(other.fired()) == 1
         orphans.wait()
-    if number == signal.SIGINT:
-        assert (process.returncode, said) == (1, "nvidia-container-cli: interrupted\n")
     stage.assert_untouched(killed=True)

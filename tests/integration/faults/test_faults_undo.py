@@ -26,11 +26,8 @@ OTHERS = 25
 
 
 def undoing(sweep: Sweep, injector: Injector, stage: Stage, first: str) -> tuple[int, int]:
-    """Return the number of the last call of an apply, and how many follow to undo it.
-
-    It is the last that matters: what ldconfig does about its own cache may fail.
-    """
-    last = len(calls := sweep.count()) - calls[::-1].index("rename")
+    """Return the number of the last call of an apply, and how many follow to undo it."""
+    last = len(sweep.count())
     injector.arm((first, last))
     assert stage.failure() is not None
     stage.assert_untouched(killed=True)
@@ -94,6 +91,10 @@ def test_after_a_failing_undo_detach_completes(
 
     def check() -> None:
         error = stage.failure()
+        if type(error) is nvc.LoaderCacheError:  # of the operation itself: undoing tries again
+            assert injector.fired()[1] == f"{mode} 1 unlinkat .ld.so.cache.libnvc"
+            stage.assert_untouched()
+            return
         assert type(error) is nvc.RollbackError, f"{error!r}"
         assert "input/output error: left in the container; what failed first: " in str(error)
         assert "\n" not in str(error)
