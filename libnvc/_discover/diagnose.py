@@ -229,12 +229,10 @@ def _nvml(root: DriverRoot, error: ProbeError) -> _Finding:
 
 def _nvml_ended(error: ProbeError) -> _Finding:
     call = "NVML" if error.step == "nvml" else error.step
-    about = f" for {error.path}" if error.path else ""
+    call += f" ({error.path})" if error.path else ""
     if "timed out" in error.message:
         return "nvml-timeout", (
-            f"{call} did not return before the deadline{about}: a GPU hangs (see dmesg for Xid), "
+            f"{call} did not return before the deadline: a GPU hangs (see dmesg for Xid), "
             "or takes long to start (run nvidia-persistenced)"
         )
-    return "nvml-crashed", (
-        f"{call} crashed{about}: see dmesg, and install the driver's libraries anew"
-    )
+    return "nvml-crashed", (f"{call} crashed: see dmesg, and install the driver's libraries anew")

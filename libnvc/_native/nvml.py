@@ -144,7 +144,7 @@ def _identity(wanted: int | None, overflow: str) -> int:
         return keep
     path = f"/proc/sys/kernel/{overflow}"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, "rb") as file:
             return int(file.read())
     except OSError as error:
         raise ProbeError(
