@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def attach(
     cgroups: Annotated[
         bool, typer.Option("--cgroups/--no-cgroups", help="Allow the devices in its cgroup.")
     ] = True,
+    timeout: gpu_options.Timeout = 30.0,
 ) -> None:
     """Give a running container GPUs; `nvc detach` takes them away again.
 
@@ -35,8 +37,7 @@ def attach(
     if not device:
         raise typer.BadParameter("name the GPUs", param_hint="--device")
     gpu_options.check_process(pid)
-    target = libnvc.Target(pid=pid)
-    found = gpu_options.discover(root, device)
+    deadline = time.monotonic() + timeout
     request = libnvc.Request(
         devices=tuple(device),
         capabilities=gpu_options.named(
@@ -48,11 +49,12 @@ def attach(
             ngx=ngx,
         )
         or ("utility", "compute"),
-        layout=libnvc.inspect_container(target),
         device_rules=cgroups,
     )
-    plan = libnvc.make_plan(found, request)
-    applied = libnvc.apply(plan, target)
+    found = gpu_options.discover(root, request, timeout)
+    target = libnvc.Target(pid=pid)
+    plan = libnvc.make_plan(found, request.replace(layout=libnvc.inspect_container(target)))
+    applied = libnvc.apply(plan, target, timeout=max(deadline - time.monotonic(), 0.001))
     for warning in applied.warnings:
         complain(one_line(f"nvc: warning: {warning}") + "\n")
     places = {operation.path for operation in plan.operations}

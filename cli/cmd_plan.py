@@ -26,6 +26,7 @@ def plan(
         typer.Option(help="The container's root directory, as --pid sees it if given."),
     ] = None,
     pid: Annotated[int | None, typer.Option(min=1, help="A process of the container.")] = None,
+    timeout: gpu_options.Timeout = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show what would be done to a container, and do none of it.
@@ -34,11 +35,6 @@ def plan(
     """
     import libnvc
 
-    found = gpu_options.discover(root, device)
-    if pid:
-        layout = libnvc.inspect_container(libnvc.Target(pid=pid, rootfs=rootfs or ""))
-    else:
-        layout = libnvc.inspect_rootfs(rootfs) if rootfs else libnvc.Layout()
     request = libnvc.Request(
         devices=tuple(device or ()),
         capabilities=gpu_options.named(
@@ -49,7 +45,11 @@ def plan(
             display=display,
             ngx=ngx,
         ),
-        layout=layout,
     )
-    made = libnvc.make_plan(found, request)
+    found = gpu_options.discover(root, request, timeout)
+    if pid:
+        layout = libnvc.inspect_container(libnvc.Target(pid=pid, rootfs=rootfs or ""))
+    else:
+        layout = libnvc.inspect_rootfs(rootfs) if rootfs else libnvc.Layout()
+    made = libnvc.make_plan(found, request.replace(layout=layout))
     put(made.to_json() + "\n" if as_json else libnvc.plan_to_text(made))

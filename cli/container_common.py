@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Self
 
-    from libnvc.model import Inventory
+    from libnvc.model import Inventory, Request
 
     from ._argp import Event, Parser
 
@@ -152,41 +152,50 @@ def _log_start(settings: Settings, log: Log, channels: Sequence[int]) -> None:
 
 
 def discover(
-    settings: Settings, log: Log, *, skip: frozenset[str] = frozenset(), **options: Any
+    settings: Settings,
+    log: Log,
+    request: Request | None,
+    *,
+    skip: frozenset[str] = frozenset(),
+    mig_control: frozenset[str] = frozenset(),
 ) -> Inventory:
-    """Call `libnvc.discover` with the settings and what the environment says, and log it."""
+    """Read what the driver has, with the settings and what the environment says, and log it.
+
+    Args:
+        settings: the global options.
+        log: the debug log.
+        request: for what; NVML is asked if that needs it. None: it is asked in any case.
+        skip: what `libnvc.discover` leaves out.
+        mig_control: rights to control MIG that it looks for.
+    """
     import libnvc
 
     if "PATH" not in os.environ:
         raise CommandError("detection", "environment variable PATH not found")
-    options["path"] = os.environ["PATH"]
+    options: dict[str, Any] = {}
     mps_directory = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
     if mps_directory:
         options["mps_directory"] = mps_directory
     words = " ".join(f"no-{word}" for word in sorted(skip))
     log.info(f"requesting driver information with '{words}'")
-    found: Inventory = libnvc.discover(
-        settings.root, ldcache=settings.ldcache, skip=skip, **options
+    found = libnvc.discover(
+        settings.root,
+        ldcache=settings.ldcache,
+        path=os.environ["PATH"],
+        skip=skip,
+        mig_control=mig_control,
+        **options,
     )
+    if request is None or libnvc.needs_probe(request, found):
+        from .container_user import default_user
+
+        uid, gid = settings.user or default_user()
+        found = libnvc.probe(found, uid=uid, gid=gid, fresh=request is None)
     if log:
         from ._debuglog import log_inventory
 
         log_inventory(log, found, skip)
     return found
-
-
-def probe_options(
-    settings: Settings, devices: tuple[str, ...], requirements: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return how discovery asks NVML, if what is asked for needs it to."""
-    import libnvc
-
-    if not libnvc.needs_probe(libnvc.Request(devices=devices, requirements=requirements)):
-        return {}
-    from .container_user import default_user
-
-    uid, gid = settings.user or default_user()
-    return {"probe": True, "uid": uid, "gid": gid}
 
 
 def mig_control(*, config: bool, monitor: bool) -> frozenset[str]:

@@ -20,7 +20,6 @@ from .container_common import (
     mig_control,
     number,
     os_reason,
-    probe_options,
     start,
     wants_mig,
 )
@@ -136,9 +135,9 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     found = discover(
         settings,
         log,
+        libnvc.Request(devices=wish.devices, requirements=wish.requirements),
         skip=wish.skipped(),
         mig_control=mig_control(config=wish.mig_config, monitor=wish.mig_monitor),
-        **probe_options(settings, wish.devices, wish.requirements),
     )
     mode = "supervised" if wish.pid else "standalone"
     log.info(f"configuring container with '{' '.join((*wish.flags, mode))}'")

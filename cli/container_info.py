@@ -35,10 +35,7 @@ def info(settings: Settings, argv: Sequence[str]) -> int:
     """Print the driver's versions and one block or row a GPU."""
     csv = any(name == "csv" for name, _, _ in events(PARSER, argv))
     with start(settings) as log:
-        from .container_user import default_user
-
-        uid, gid = settings.user or default_user()
-        found = discover(settings, log, probe=True, uid=uid, gid=gid)
+        found = discover(settings, log, None)
         put(as_csv(found) if csv else as_text(found))
     return 0
 

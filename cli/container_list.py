@@ -15,7 +15,6 @@ from .container_common import (
     events,
     imex_channels,
     mig_control,
-    probe_options,
     start,
     wants_mig,
 )
@@ -71,12 +70,14 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
     """Print the paths that were asked for."""
     asked = read_question(argv)
     with start(settings, asked.imex_channels) as log:
+        import libnvc
+
         found = discover(
             settings,
             log,
+            libnvc.Request(devices=asked.devices or ()),
             skip=asked.skipped,
             mig_control=mig_control(config=asked.mig_config, monitor=asked.mig_monitor),
-            **probe_options(settings, asked.devices or ()),
         )
         put("".join(f"{path}\n" for path in paths(found, asked)))
     return 0

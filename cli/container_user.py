@@ -63,7 +63,7 @@ def _known(look_up: Callable[[Any], Any], key: str | int) -> Any:
 def _overflow(name: str) -> int:
     path = f"/proc/sys/kernel/{name}"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, "rb") as file:
             return int(file.read())
     except OSError as error:
         raise CommandError("initialization", f"open failed: {path}: {os_reason(error)}") from None

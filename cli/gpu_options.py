@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from libnvc.model import Inventory
+    from libnvc.model import Inventory, Request
 
 Root = Annotated[str, typer.Option(help="Find the driver below this directory.")]
 Devices = Annotated[
@@ -26,22 +26,30 @@ Video = Annotated[bool, typer.Option("--video", help="Coding of video; CUDA incl
 Graphics = Annotated[bool, typer.Option("--graphics", help="OpenGL and Vulkan.")]
 Display = Annotated[bool, typer.Option("--display", help="X11 displays; graphics included.")]
 Ngx = Annotated[bool, typer.Option("--ngx", help="NGX.")]
+Timeout = Annotated[
+    float, typer.Option(min=0.001, metavar="SECONDS", help="Give up after that long, all in all.")
+]
 
 
-def discover(root: str, devices: list[str] | None) -> Inventory:
+def discover(root: str, request: Request, timeout: float) -> Inventory:
     """Read the driver below a root, with the programs that PATH leads to.
 
-    NVML is asked only if the devices named need it.
+    NVML is asked only if the request needs it.
+
+    Args:
+        root: the driver root.
+        request: for what.
+        timeout: seconds that NVML has.
     """
     import libnvc
 
-    probe = libnvc.needs_probe(libnvc.Request(devices=tuple(devices or ())))
     try:
-        return libnvc.discover(root, path=os.environ.get("PATH", os.defpath), probe=probe)
+        found = libnvc.discover(root, path=os.environ.get("PATH", os.defpath))
     except libnvc.DriverNotFoundError as error:
         where = "on this host" if root == "/" else f"below {root}"
         text = f"no usable NVIDIA driver {where}: {error} (--root names another place)"
         raise libnvc.DriverNotFoundError(text, code=error.code, hint=error.hint) from error
+    return libnvc.probe(found, timeout=timeout) if libnvc.needs_probe(request, found) else found
 
 
 def named(**switches: bool) -> tuple[str, ...]:

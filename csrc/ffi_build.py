@@ -26,6 +26,7 @@ MODULES = [
     "libset",
     "ldconf",
     "ldscan",
+    "blocked",
     "nvml_ask",
     "nvml",
     "plan",

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nvc_blocked.h"
 #include "nvc_cleanup.h"
 #include "nvc_nvml_ask.h"
 
@@ -251,6 +252,7 @@ static pid_t start_child(const struct nvc_nvml_options *options, struct record *
 static void take_facts(const struct nvc_nvml_facts *from, struct nvc_nvml_facts *out)
 {
 	*out = *from;
+	out->blocked[0] = '\0';
 	out->driver_version[sizeof out->driver_version - 1] = '\0';
 	if (out->gpu_count > NVC_NVML_GPUS_MAX)
 		out->gpu_count = NVC_NVML_GPUS_MAX;
@@ -277,6 +279,16 @@ static int take_error(const struct nvc_error *from, struct nvc_error *err)
 	return -1;
 }
 
+/* For a child that ended without a word. What it asked last, it said before. */
+static int take_end(const struct record *record, enum nvc_code code, const char *msg,
+                    struct nvc_error *err)
+{
+	struct nvc_error last;
+
+	(void)take_error(&record->err, &last);
+	return nvc_fail(err, code, last.step[0] != '\0' ? last.step : "nvml", NULL, msg);
+}
+
 static void unmap_record(struct record **record)
 {
 	if (*record != MAP_FAILED)
@@ -297,23 +309,27 @@ int nvc_nvml_probe(const struct nvc_nvml_options *options, struct nvc_nvml_facts
 		                "library path is not absolute");
 	if (record == MAP_FAILED)
 		return nvc_fail_errno(err, NVC_EDRIVER, "mmap", NULL);
+	record->facts.gpu_asked = -1;
+	out->blocked[0] = '\0';
 	pid = start_child(options, record);
 	if (pid < 0)
 		return fail_text(err, NVC_EDRIVER, "fork", NULL,
 		                 "driver rpc service process creation failed");
 	nvc_autofd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0u); /* since 5.3 */
 	in_time = wait_for(pid, pidfd, options->timeout_ms);
-	if (!in_time)
+	if (!in_time) {
+		nvc_blocked_path(pid, options->root, out->blocked, sizeof out->blocked);
 		kill_child(pid, pidfd);
+	}
 	state = __atomic_load_n(&record->state, __ATOMIC_ACQUIRE);
 	if (state == DONE) {
 		take_facts(&record->facts, out);
 		return 0;
 	}
+	out->gpu_asked = record->facts.gpu_asked;
 	if (state == FAILED)
 		return take_error(&record->err, err);
 	if (!in_time)
-		return nvc_fail(err, NVC_ETIMEOUT, "nvml", NULL, "driver rpc error: timed out");
-	return nvc_fail(err, NVC_ECRASH, "nvml", NULL,
-	                "driver rpc error: failed to process request");
+		return take_end(record, NVC_ETIMEOUT, "driver rpc error: timed out", err);
+	return take_end(record, NVC_ECRASH, "driver rpc error: failed to process request", err);
 }

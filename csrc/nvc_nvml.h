@@ -18,6 +18,7 @@
 #define NVC_NVML_VERSION_LEN 80
 #define NVC_NVML_TEXT_LEN    96
 #define NVC_NVML_MIGS_MAX    16
+#define NVC_NVML_PATH_LEN    512
 #define NVC_NVML_KEEP_ID     UINT32_MAX /* stay the user, or group, that the caller is */
 
 struct nvc_nvml_options {
@@ -51,9 +52,12 @@ struct nvc_nvml_facts {
 	int32_t cuda_version; /* 12020 is 12.2 */
 	uint32_t gpu_count;
 	struct nvc_nvml_gpu gpus[NVC_NVML_GPUS_MAX]; /* in NVML's order */
+	int32_t gpu_asked;                           /* the last one asked about, -1 for none */
+	char blocked[NVC_NVML_PATH_LEN]; /* after NVC_ETIMEOUT what the child waited for, or "" */
 };
 
 /* Fails with NVC_EDRIVER (no library, or NVML's own error), NVC_ETIMEOUT, NVC_ECRASH, NVC_EINVAL.
- * `err->msg` is the reference's wording. */
+ * `err->msg` is the reference's wording, `err->step` the function of NVML that failed, did not
+ * return or crashed. On failure too `gpu_asked` and `blocked` are set. */
 int nvc_nvml_probe(const struct nvc_nvml_options *options, struct nvc_nvml_facts *out,
                    struct nvc_error *err);

@@ -6,5 +6,7 @@
 
 #include "nvc_nvml.h"
 
-/* Load the library at `path` and fill `out`. Fails with NVC_EDRIVER. */
+/* Load the library at `path` and fill `out`. Fails with NVC_EDRIVER. Before each question its name
+ * is in `err->step` and the GPU's index in `out->gpu_asked`: should the answer never come, whoever
+ * waits for it can say which. */
 int nvc_nvml_ask(const char *path, struct nvc_nvml_facts *out, struct nvc_error *err);

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._apply.direct import apply, detach
     from ._discover import discover
     from ._discover.container import inspect_container, inspect_rootfs
+    from ._discover.nvml import probe
     from ._planner.build import make_plan
     from ._planner.probe import needs_probe
     from ._render.text import plan_to_text
@@ -125,6 +126,7 @@ __all__ = [
     "make_plan",
     "needs_probe",
     "plan_to_text",
+    "probe",
 ]
 
 #: module -> the public names that it defines
@@ -132,6 +134,7 @@ _NAMES = {
     "_apply.direct": ("apply", "detach"),
     "_discover": ("discover",),
     "_discover.container": ("inspect_container", "inspect_rootfs"),
+    "_discover.nvml": ("probe",),
     "_planner.build": ("make_plan",),
     "_planner.probe": ("needs_probe",),
     "_render.text": ("plan_to_text",),

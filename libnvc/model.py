@@ -177,7 +177,8 @@ class Inventory(Record):
             ``root + path`` is always right).
         proc: directory on the host that stands for /proc/driver/nvidia, "" if there is none.
         driver_version: "535.261.03".
-        cuda_version: "12.2", or "" unless probed.
+        cuda_version: "12.2": what NVML said, without a probe what drivers of this branch support;
+            "" for a branch that is not known.
         gpus: by index.
         control: control devices in the order nvidiactl, uvm, uvm-tools, modeset.
         libraries, binaries, firmware, ipcs: in the order of the capability tables; 32-bit libraries
@@ -230,7 +231,7 @@ class Request(Record):
             device, or "all"; may be empty.
         capabilities: names from `CAPABILITIES`.
         requirements: expressions that must all hold for each GPU, "cuda>=12.1 brand=tesla"; what
-            they name beside "driver" is known only after a probe.
+            they name beside "driver" and "cuda" is known only after a probe.
         mig_config, mig_monitor: whether MIG may be configured or watched, on the GPUs given.
         imex_channels: numbers of IMEX channels.
         cuda_compat_mode: one of `CUDA_COMPAT_MODES`.

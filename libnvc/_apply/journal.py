@@ -8,10 +8,10 @@ The content is the C core's (csrc/nvc_journal.h).
 from __future__ import annotations
 
 import os
-import stat
 
 from .._native.apply import JournalFile, start_time
-from ..errors import ContainerError, MalformedFileError, NvcError
+from .._rundir import DIRECTORY, open_directory
+from ..errors import ContainerError, MalformedFileError
 from .lock import acquire, create, release, remove_unheld, unlink
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ..model import Target
 
-DIRECTORY = "/run/libnvc"
 _ROOT_LOCK = "root."
 
 
@@ -50,7 +49,7 @@ class Journals:
         started = start_time(pid)
         self.warnings: tuple[str, ...] = ()
         self._prefix = f"{pid}.{started}."
-        self._directory = _open_directory() if pid else -1
+        self._directory = open_directory(DIRECTORY) if pid else -1
         self._lock_name = f"lock.{pid}.{started}"
         self._lock = self._root_lock = -1
         self._root_name = ""
@@ -142,7 +141,7 @@ class Journals:
 
 def processes(pid: int) -> list[int]:
     """Return the processes by which something was applied to the container that `pid` is in."""
-    directory = _open_directory()
+    directory = open_directory(DIRECTORY)
     if directory < 0:
         return []
     try:
@@ -172,33 +171,6 @@ def _root_lock_name(pid: int, rootfs: str) -> str:
     except (OSError, ValueError):  # ValueError: a NUL
         return ""  # whoever applies says what is wrong
     return f"{_ROOT_LOCK}{status.st_dev}.{status.st_ino}"
-
-
-def _open_directory() -> int:
-    """Return an fd of the directory, made if missing; -1 where we may not have one."""
-    try:
-        os.mkdir(DIRECTORY, 0o700)
-    except FileExistsError:
-        pass
-    except OSError:
-        return -1
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        directory = os.open(DIRECTORY, flags)
-    except PermissionError:
-        return -1
-    except OSError as error:
-        raise NvcError(f"open failed: {DIRECTORY}: {error.strerror}", path=DIRECTORY) from error
-    found = os.fstat(directory)
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077 == 0:
-        return directory
-    os.close(directory)
-    if os.geteuid() != 0:
-        return -1
-    raise NvcError(
-        f"{DIRECTORY}: others than root may enter it: remove it, or make it root's and 0700",
-        path=DIRECTORY,
-    )
 
 
 def _prune(directory: int, names: list[str]) -> None:

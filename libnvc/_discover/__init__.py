@@ -6,6 +6,7 @@ from __future__ import annotations
 from ..errors import DiscoveryError
 from ..model import Inventory
 from . import tables
+from .cudaversions import cuda_version
 from .devices import find_control
 from .files import find_binaries, find_firmware, find_ipcs
 from .libraries import choose_libraries, read_candidates
@@ -20,17 +21,13 @@ def discover(
     ldcache: str = "/etc/ld.so.cache",
     path: str = tables.DEFAULT_PATH,
     mps_directory: str = tables.MPS_DIRECTORY,
-    probe: bool = False,
-    uid: int | None = None,
-    gid: int | None = None,
-    timeout: float = 10.0,
     skip: frozenset[str] = frozenset(),
     mig_control: frozenset[str] = frozenset(),
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
-    Reads files only, all of them below the root (but see `Inventory.proc`). Without `probe`
-    nothing of the driver is executed and the GPUs are not touched.
+    Reads files only, all of them below the root (but see `Inventory.proc`): nothing of the driver
+    is executed, no device is opened. What only NVML knows, `libnvc.probe` adds.
 
     Args:
         root: directory on the host that holds the driver.
@@ -38,11 +35,6 @@ def discover(
         path: where programs are looked for, under the root, separated by colons. The library
             does not read its own environment; a command passes its PATH.
         mps_directory: the MPS pipe directory, under the root (CUDA_MPS_PIPE_DIRECTORY).
-        probe: whether NVML is asked for CUDA version, brands, compute capabilities and UUIDs of
-            MIG devices.
-        uid: user that asks NVML; None stays who we are.
-        gid: group that asks NVML; None stays who we are.
-        timeout: seconds for all of the probe.
         skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
         mig_control: for which rights `Inventory.mig` is filled, of "config" and "monitor", which
             only configuring and watching MIG need. Root alone may read what "config" takes.
@@ -52,7 +44,6 @@ def discover(
             loaded, or the two have different versions.
         DiscoveryError: a file cannot be read.
         MalformedFileError: a loader cache, library or procfs file is not what it should be.
-        ProbeError: NVML failed, hung past the deadline or crashed.
 
     Where the cause is known, the error has a code and a hint.
     """
@@ -61,10 +52,6 @@ def discover(
     try:
         inventory = _read(driver, cache, path, mps_directory, skip)
         inventory = _add_capabilities(driver, inventory, mig_control)
-        if probe:
-            from .nvml import add_probe
-
-            inventory = add_probe(inventory, uid=uid, gid=gid, timeout=timeout)
     except DiscoveryError as error:
         from .diagnose import explain
 
@@ -91,6 +78,7 @@ def _read(
         root=driver.prefix,
         proc=proc,
         driver_version=version,
+        cuda_version=cuda_version(version),
         libraries=libraries,
         binaries=find_binaries(driver, path, libraries),
         firmware=firmware,

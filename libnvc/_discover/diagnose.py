@@ -198,7 +198,7 @@ def _mismatch(kernel: KernelFacts) -> str:
 
 
 def _nvml(root: DriverRoot, error: ProbeError) -> _Finding:
-    if error.step == "nvml":
+    if error.message.startswith("driver rpc error:"):
         return _nvml_ended(error)
     if error.step == "dlopen":
         return "nvml-not-loaded", (
@@ -228,9 +228,11 @@ def _nvml(root: DriverRoot, error: ProbeError) -> _Finding:
 
 
 def _nvml_ended(error: ProbeError) -> _Finding:
+    call = "NVML" if error.step == "nvml" else error.step
+    call += f" ({error.path})" if error.path else ""
     if "timed out" in error.message:
         return "nvml-timeout", (
-            "NVML did not answer before the deadline: a GPU hangs (see dmesg for Xid), or takes "
-            "long to start (run nvidia-persistenced)"
+            f"{call} did not return before the deadline: a GPU hangs (see dmesg for Xid), "
+            "or takes long to start (run nvidia-persistenced)"
         )
-    return "nvml-crashed", "NVML crashed: see dmesg, and install the driver's libraries anew"
+    return "nvml-crashed", (f"{call} crashed: see dmesg, and install the driver's libraries anew")

@@ -188,7 +188,7 @@ class DriverRoot:
             size=len(content),
             mtime_ns=0,
             ctime_ns=0,
-            digest=sha256(content).hexdigest(),
+            digest=digest(content),
         )
 
     def names(self, path: str) -> tuple[str, ...]:
@@ -208,6 +208,12 @@ class DriverRoot:
 def architecture(machine: str = "") -> Architecture:
     """Return how libraries are marked on a machine, by the kernel's name of it; "" for this one."""
     return ARCHITECTURES.get(machine or os.uname().machine, OTHER_MACHINE)
+
+
+def digest(content: bytes) -> str:
+    """Return the hex SHA-256 of something small."""
+    text: str = sha256(content).hexdigest()
+    return text
 
 
 def read_file(path: str) -> bytes:

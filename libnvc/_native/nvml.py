@@ -87,7 +87,13 @@ class NvmlFacts(Record):
 
 
 def probe(
-    root: str, library: str, *, uid: int | None, gid: int | None, timeout: float = 10.0
+    root: str,
+    library: str,
+    *,
+    uid: int | None,
+    gid: int | None,
+    timeout: float = 10.0,
+    devices: tuple[str, ...] = (),
 ) -> NvmlFacts:
     """Load NVML in a child process and ask it everything, once.
 
@@ -101,9 +107,11 @@ def probe(
             and that user exists in its user namespace, else the caller.
         gid: the same for its only group.
         timeout: seconds, for everything.
+        devices: what the GPUs are called in errors, in NVML's order.
 
     Raises:
-        ProbeError: no library, NVML failed, did not answer in time, or crashed.
+        ProbeError: no library, NVML failed, did not answer in time, or crashed. Its `step` is the
+            call; its `path` the file or device that it was about, if that is known.
         RequestError: an unusable timeout, or a NUL or newline in a path.
     """
     if not 0 < timeout <= _TIMEOUT_MAX:
@@ -121,7 +129,7 @@ def probe(
     facts = ffi.new("struct nvc_nvml_facts *")
     err = ffi.new("struct nvc_error *")
     if lib.nvc_nvml_probe(options, facts, err) < 0:
-        _raise_probe(err, library)
+        _raise_probe(err, library, _text(facts.blocked) or _device(facts.gpu_asked, devices))
     return _decode(facts)
 
 
@@ -136,7 +144,7 @@ def _identity(wanted: int | None, overflow: str) -> int:
         return keep
     path = f"/proc/sys/kernel/{overflow}"
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, "rb") as file:
             return int(file.read())
     except OSError as error:
         raise ProbeError(
@@ -147,10 +155,16 @@ def _identity(wanted: int | None, overflow: str) -> int:
         ) from error
 
 
-def _raise_probe(err: Any, library: str) -> NoReturn:
+def _device(asked: int, devices: tuple[str, ...]) -> str:
+    # The index comes from where the driver's code ran.
+    return devices[asked] if 0 <= asked < len(devices) else ""
+
+
+def _raise_probe(err: Any, library: str, device: str) -> NoReturn:
     try:
         raise_error(err, discovery=True)
     except ProbeError as error:
+        error.path = error.path or device
         # The reference asks the loader by name, and that is the name people search for.
         if error.message == f"load library failed: {library}: {_NOT_FOUND}":
             raise ProbeError(

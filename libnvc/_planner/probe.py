@@ -7,21 +7,35 @@ from .select import parse_pci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model import Request
-
-_PROBED = ("cuda", "arch", "brand")
+    from ..model import Inventory, Request
 
 
-def needs_probe(request: Request) -> bool:
-    """Tell whether discovery must ask NVML before a request can be planned.
+def needs_probe(request: Request, inventory: Inventory) -> bool:
+    """Tell whether NVML must be asked (`libnvc.probe`) before a request can be planned.
 
-    NVML alone knows CUDA version, brands and compute capabilities, which requirements may name,
-    and the indices and UUIDs of MIG devices. It is not needed for GPUs, nor for the older form
-    "MIG-GPU-UUID/INSTANCE/INSTANCE", which says everything itself.
+    It alone knows brands and compute capabilities, which requirements may name, the indices and
+    UUIDs of MIG devices, the UUIDs of GPUs that the driver has not initialised yet, and the CUDA
+    version of drivers that are newer than this library. It is not needed for other GPUs, for the
+    older form "MIG-GPU-UUID/INSTANCE/INSTANCE", which says everything itself, nor where a
+    requirement holds, or does not, whatever it would say.
     """
+    if _names_unknown(request, inventory):
+        return True
+    if not request.requirements:
+        return False
+    from .requirements import are_undecided
+
+    return are_undecided(inventory, request.requirements)
+
+
+def _names_unknown(request: Request, inventory: Inventory) -> bool:
+    gpus = {gpu.uuid.upper() for gpu in inventory.gpus}
+    migs = {mig.uuid for gpu in inventory.gpus for mig in gpu.mig_devices}
     tokens = (token.upper() for text in request.devices for token in text.split(","))
-    return any(_is_nvmls(token) for token in tokens) or any(
-        name in text.lower() for text in request.requirements for name in _PROBED
+    return any(
+        ("" in migs and _is_nvmls(token))
+        or ("" in gpus and token.startswith("GPU-") and token not in gpus)
+        for token in tokens
     )
 
 

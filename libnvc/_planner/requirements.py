@@ -12,7 +12,7 @@ from .checks import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..model import Gpu, Inventory
 
@@ -30,26 +30,60 @@ def check_requirements(
     """
     for text in requirements:
         for gpu in gpus or (None,):
-            known = {
-                "cuda": inventory.cuda_version,
-                "driver": inventory.driver_version,
-                "arch": gpu.arch if gpu else "",
-                "brand": gpu.brand if gpu else "",
-            }
-            if not _holds(text, known):
+            if not _holds(text, _known(inventory, gpu)):
                 first = text.partition(" ")[0]
                 advice = _ADVICE if first.startswith("cuda>=") else ""
                 raise RequirementError(f"unsatisfied condition: {printable(first)}{advice}")
 
 
-def _holds(text: str, known: dict[str, str]) -> bool:
-    clauses = [clause for clause in text.split(" ") if clause]
-    return not clauses or any(
-        all(_test(test, known) for test in clause.split(",") if test) for clause in clauses
+def are_undecided(inventory: Inventory, requirements: Iterable[str]) -> bool:
+    """Tell whether what is not known could change the answer of `check_requirements`."""
+    known = {(gpu.arch, gpu.brand): _known(inventory, gpu) for gpu in inventory.gpus}
+    return any(
+        _is_undecided(text, values)
+        for text in requirements
+        for values in known.values() or (_known(inventory, None),)
     )
 
 
-def _test(test: str, known: dict[str, str]) -> bool:
+def _known(inventory: Inventory, gpu: Gpu | None) -> dict[str, str]:
+    return {
+        "cuda": inventory.cuda_version,
+        "driver": inventory.driver_version,
+        "arch": gpu.arch if gpu else "",
+        "brand": gpu.brand if gpu else "",
+    }
+
+
+def _holds(text: str, known: dict[str, str]) -> bool:
+    clauses = list(_clauses(text))
+    return not clauses or any(
+        all(_test(test, known) is not False for test in clause) for clause in clauses
+    )
+
+
+def _is_undecided(text: str, known: dict[str, str]) -> bool:
+    for clause in _clauses(text):
+        is_open = False
+        try:
+            for test in clause:
+                answer = _test(test, known)
+                if answer is False:
+                    break
+                is_open |= answer is None
+            else:
+                return is_open
+        except RequirementError:
+            return is_open  # it is refused, unless a test before decides
+    return False
+
+
+def _clauses(text: str) -> Iterator[list[str]]:
+    return ([test for test in clause.split(",") if test] for clause in text.split(" ") if clause)
+
+
+def _test(test: str, known: dict[str, str]) -> bool | None:
+    """Return whether a test holds, None if its reference value is not known."""
     start = next((i for i, letter in enumerate(test) if letter in "<>=!"), len(test))
     end = next((i for i in range(start, len(test)) if test[i] not in "<>=!"), len(test))
     name, operator, value = test[:start].lower(), test[start:end], test[end:]
@@ -58,11 +92,13 @@ def _test(test: str, known: dict[str, str]) -> bool:
     if name == "brand":
         if operator not in ("=", "!=", "!"):
             raise _invalid()
-        return not known[name] or (known[name].lower() == value.lower()) == (operator == "=")
+        if not known[name]:
+            return None
+        return (known[name].lower() == value.lower()) == (operator == "=")
     order = _compare(known[name], value) if known[name] else None
     if order is None:
         _version(value)
-        return True
+        return None
     return {
         "=": order == 0,
         "!=": order != 0,

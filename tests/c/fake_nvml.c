@@ -65,6 +65,9 @@ EXPORT int nvmlInit_v2(void)
 	for (;;)
 		(void)pause();
 #endif
+#ifdef HANG_OPEN
+	(void)open(HANG_OPEN, O_RDONLY);
+#endif
 #ifdef CRASH
 	(void)raise(SIGSEGV);
 #endif
@@ -170,6 +173,14 @@ static void tell(unsigned index, char *text, unsigned size)
 EXPORT int nvmlDeviceGetName(void *gpu, char *text, unsigned size)
 {
 	(void)snprintf(text, size, "Fake GPU %u", index_of(gpu));
+#ifdef HANG_NAME
+	while (index_of(gpu) == 1)
+		(void)pause();
+#endif
+#ifdef CRASH_NAME
+	if (index_of(gpu) == 1)
+		(void)raise(SIGSEGV);
+#endif
 #ifdef WITNESS
 	tell(index_of(gpu), text, size);
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* needs: error nvml nvml_ask */
+/* needs: error blocked nvml nvml_ask */
 /* What the probe does not change in the process that calls it, and that it answers whatever that
  * process does with its children. Arguments: a scratch directory, and libraries made from
  * fake_nvml.c: one that works, one that hangs, one that crashes. */
@@ -115,9 +115,11 @@ static void check_answers(struct tap *tap, char **libraries)
 	CHECK(tap, probe(libraries[1], 100, &err) == -1);
 	CHECK(tap, err.code == NVC_ETIMEOUT);
 	CHECK_STR(tap, err.msg, "driver rpc error: timed out");
+	CHECK_STR(tap, err.step, "nvmlInit_v2");
 	CHECK(tap, probe(libraries[2], 30000, &err) == -1);
 	CHECK(tap, err.code == NVC_ECRASH);
 	CHECK_STR(tap, err.msg, "driver rpc error: failed to process request");
+	CHECK_STR(tap, err.step, "nvmlInit_v2");
 }
 
 /* A caller that ignores SIGCHLD has no zombies: waiting for the child fails. */

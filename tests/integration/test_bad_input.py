@@ -240,7 +240,7 @@ def test_nvml_that_crashes(
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "nvidia-container-cli: initialization error: driver rpc error: failed to process request\n"
-        "nvidia-container-cli: hint: NVML crashed: see dmesg, "
+        "nvidia-container-cli: hint: nvmlInit_v2 crashed: see dmesg, "
         "and install the driver's libraries anew\n"
     )
 
@@ -250,13 +250,13 @@ def test_nvml_that_hangs(
 ) -> None:
     replace_nvml(own_sim, "for (;;) pause();")
     with pytest.raises(libnvc.ProbeError, match="timed out"):
-        libnvc.discover(str(own_sim), probe=True, timeout=0.2)
+        libnvc.probe(libnvc.discover(str(own_sim)), timeout=0.2)
     done = container_cli(f"--root={own_sim}", "info")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "nvidia-container-cli: initialization error: driver rpc error: timed out\n"
-        "nvidia-container-cli: hint: NVML did not answer before the deadline: a GPU hangs "
-        "(see dmesg for Xid), or takes long to start (run nvidia-persistenced)\n"
+        "nvidia-container-cli: hint: nvmlInit_v2 did not return before the deadline: a GPU "
+        "hangs (see dmesg for Xid), or takes long to start (run nvidia-persistenced)\n"
     )
     assert children() == set()
 

@@ -56,9 +56,10 @@ def mig_plan(
         mig_config=control,
         layout=libnvc.inspect_container(target),
     )
-    probe = libnvc.needs_probe(request)
     rights = frozenset({"config"} if control else ())
-    found = libnvc.discover(str(sim), probe=probe, mig_control=rights)
+    found = libnvc.discover(str(sim), mig_control=rights)
+    if libnvc.needs_probe(request, found):
+        found = libnvc.probe(found)
     return libnvc.make_plan(found, request)
 
 

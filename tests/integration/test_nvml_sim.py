@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import libnvc.sim
+from libnvc._discover.cudaversions import cuda_version
 from libnvc._native import nvml
 from libnvc.errors import ProbeError
 from libnvc.sim.machine import this_machine
@@ -93,6 +94,12 @@ def test_server(drivers: Path, profile: str, arch: str) -> None:
     assert {gpu.arch for gpu in facts.gpus} == {arch}
     assert all(gpu.mig_capable and not gpu.mig_enabled for gpu in facts.gpus)
     assert [gpu.pci for gpu in facts.gpus] == sorted(gpu.pci for gpu in facts.gpus)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_cuda_version_is_that_of_the_driver_branch(drivers: Path, profile: str) -> None:
+    facts = probe(drivers / profile)
+    assert facts.cuda_version == cuda_version(facts.driver_version)
 
 
 def test_rack(drivers: Path) -> None:

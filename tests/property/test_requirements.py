@@ -8,9 +8,10 @@ from itertools import zip_longest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libnvc import needs_probe
 from libnvc._planner.requirements import check_requirements
 from libnvc.errors import RequirementError
-from libnvc.model import DeviceFile, Gpu, Inventory
+from libnvc.model import DeviceFile, Gpu, Inventory, Request
 
 #: a test: name, operator, value
 Test = tuple[str, str, str]
@@ -141,21 +142,51 @@ def oracle(clauses: list[list[Test]], host: Inventory) -> str:
     return ""
 
 
-@given(expressions, hosts())
-def test_agrees_with_the_oracle(clauses: list[list[Test]], host: Inventory) -> None:
+def as_text(clauses: list[list[Test]]) -> str:
     # A clause of nothing but a comma is true; one that is empty does not exist.
-    text = " ".join(",".join("".join(test) for test in clause) or "," for clause in clauses)
+    return " ".join(",".join("".join(test) for test in clause) or "," for clause in clauses)
+
+
+def check(host: Inventory, text: str) -> str:
+    """Return the message of a refusal, "" if there is none."""
     try:
         check_requirements(host, host.gpus, (text,))
-        message = ""
     except RequirementError as error:
-        message = str(error)
+        return str(error)
+    return ""
+
+
+@given(expressions, hosts())
+def test_agrees_with_the_oracle(clauses: list[list[Test]], host: Inventory) -> None:
+    text = as_text(clauses)
+    message = check(host, text)
     expected = oracle(clauses, host)
     if expected == "unsatisfied":
         first = text.partition(" ")[0]
         advice = ADVICE if first.startswith("cuda>=") else ""
         expected = f"unsatisfied condition: {first}{advice}"
     assert message == expected
+
+
+@given(expressions, hosts(), st.data())
+def test_what_is_not_known_does_not_matter_where_nvml_is_not_asked(
+    clauses: list[list[Test]], host: Inventory, data: st.DataObject
+) -> None:
+    text = as_text(clauses)
+    if needs_probe(Request(requirements=(text,)), host):
+        return
+    brands = st.sampled_from(["Tesla", "Unknown"])
+    told = host.replace(
+        cuda_version=host.cuda_version or data.draw(versions.filter(bool)),
+        gpus=tuple(
+            gpu.replace(
+                brand=gpu.brand or data.draw(brands),
+                arch=gpu.arch or data.draw(versions.filter(bool)),
+            )
+            for gpu in host.gpus
+        ),
+    )
+    assert check(told, text) == check(host, text)
 
 
 @given(

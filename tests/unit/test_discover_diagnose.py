@@ -314,7 +314,7 @@ def test_nvml_that_refuses(
     for word in words:
         assert word in hint
     with pytest.raises(libnvc.ProbeError) as failure:
-        discover(str(root), probe=True)
+        libnvc.probe(discover(str(root)), fresh=True)
     assert failure.value.code == code
 
 
@@ -325,7 +325,7 @@ def test_device_nodes_missing(capfd: pytest.CaptureFixture[str], tree: Path) -> 
     assert said == NOT_LOADED
     assert "ROOT/dev/nvidiactl is missing: run nvidia-modprobe" in hint
     with pytest.raises(libnvc.ProbeError) as failure:
-        discover(str(tree), probe=True)
+        libnvc.probe(discover(str(tree)), fresh=True)
     assert failure.value.code == "nodes-missing"
 
 

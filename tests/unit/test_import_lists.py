@@ -122,6 +122,16 @@ def test_info(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
 
 
 @pytest.mark.root
+def test_asking_nvml_and_keeping_its_answer(
+    loaded: Callable[..., set[str]], dgx_a100_mig: Path
+) -> None:
+    for _ in range(2):  # the second time it is kept
+        found = loaded(call(f"--root={dgx_a100_mig}", "list", "-d0:0"))
+        check(found, {"container_list", "container_user"})
+        assert "libnvc._discover.kept" in found
+
+
+@pytest.mark.root
 def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path) -> None:
     with NamespaceContainer(rootfs) as container:
         words = ("configure", "-d0", "-cu", "--no-cgroups", f"--pid={container.pid}", str(rootfs))
@@ -130,3 +140,4 @@ def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path
     assert f" {rootfs}/dev/nvidia0 " in inside
     check(found, {"container_configure"})
     assert not {name for name in found if name.startswith("libnvc._render")}
+    assert not found & {"libnvc._discover.nvml", "libnvc._discover.kept", "libnvc._native.nvml"}

@@ -35,6 +35,10 @@ LIBRARIES = {
     "witness": ("-DWITNESS", "-DGPU_COUNT=6"),
     "hangs": ("-DHANG",),
     "crashes": ("-DCRASH",),
+    "hangs_open": ('-DHANG_OPEN="/fifo"',),
+    "hangs_open_nowhere": ('-DHANG_OPEN="fifo"',),
+    "hangs_name": ("-DHANG_NAME",),
+    "crashes_name": ("-DCRASH_NAME",),
     "exits": ("-DEXIT",),
     "not_loaded": ("-DINIT_STATUS=9",),
     "mismatch": ("-DINIT_STATUS=18",),
@@ -64,6 +68,7 @@ def root(compile_c: Callable[..., Path]) -> Iterator[Path]:
             compile_c(directory / f"{library}.so", SOURCE, flags=flags)
         (directory / "text.so").write_text("not a library\n")
         (directory / "marker").touch()
+        os.mkfifo(directory / "fifo")
         yield directory
 
 
@@ -213,6 +218,29 @@ def test_hanging_library_is_killed_at_the_deadline(root: Path) -> None:
     assert 0.2 <= time.monotonic() - before < 30
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize(
+    ("library", "step", "path"),
+    [
+        ("hangs", "nvmlInit_v2", ""),
+        ("hangs_open", "nvmlInit_v2", "{root}/fifo"),
+        ("hangs_open_nowhere", "nvmlInit_v2", ""),  # a path that is not absolute
+        ("hangs_name", "nvmlDeviceGetName", "/dev/nvidia5"),
+        ("crashes", "nvmlInit_v2", ""),
+        ("crashes_name", "nvmlDeviceGetName", "/dev/nvidia5"),
+        ("exits", "nvmlInit_v2", ""),
+        ("lost", "nvmlDeviceGetHandleByIndex_v2", "/dev/nvidia5"),
+    ],
+)
+def test_the_call_and_the_device_are_named(root: Path, library: str, step: str, path: str) -> None:
+    devices = ("/dev/nvidia4", "/dev/nvidia5")
+    timeout = 0.2 if library.startswith("hangs") else 60.0
+    with pytest.raises(ProbeError) as caught:
+        nvml.probe(
+            str(root), f"/{library}.so", uid=None, gid=None, timeout=timeout, devices=devices
+        )
+    assert (caught.value.step, caught.value.path) == (step, path.format(root=root))
 
 
 def test_missing_root() -> None:

@@ -8,9 +8,11 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from libnvc.cli import cmd_attach
 from libnvc.cli.exit_codes import FAILED, NO_DRIVER, OLD_KERNEL, exit_code
 
 import libnvc
@@ -132,6 +134,39 @@ def test_usage_errors(nvc: Callable[..., Done], words: list[str]) -> None:
     done = nvc(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command", ["plan", "attach"])
+def test_one_deadline_for_everything(
+    nvc: Callable[..., Done], faulty: Callable[..., Path], command: str
+) -> None:
+    root = faulty("nvml-hang", "dgx-a100-mig")
+    pid = [f"--pid={os.getpid()}"] if command == "attach" else []
+    done = nvc(command, f"--root={root}", *pid, "--device=0:0", "--timeout=0.3")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "nvc: driver rpc error: timed out\n"
+        "nvc: hint: nvmlInit_v2 did not return before the deadline: a GPU hangs (see dmesg for "
+        "Xid), or takes long to start (run nvidia-persistenced)\n"
+    )
+
+
+@pytest.mark.root
+def test_what_discovery_took_is_not_left_to_apply(
+    monkeypatch: pytest.MonkeyPatch, dgx_a100: Path
+) -> None:
+    clock = iter((1000.0, 1012.5))
+    monkeypatch.setattr(cmd_attach, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    given: list[float] = []
+
+    def apply(*_: object, timeout: float) -> libnvc.Applied:
+        given.append(timeout)
+        return libnvc.Applied(target=libnvc.Target(pid=1))
+
+    monkeypatch.setattr(libnvc, "apply", apply)
+    cmd_attach.attach(pid=os.getpid(), device=["0"], root=str(dgx_a100), timeout=20.0)
+    assert given == [7.5]
 
 
 def test_exit_code_of_each_exception() -> None:

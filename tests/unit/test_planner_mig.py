@@ -71,6 +71,16 @@ HOST = Inventory(
 )
 
 
+def with_uuids(uuid: str) -> Inventory:
+    """Return the host with that as the UUID of all MIG devices."""
+    return HOST.replace(
+        gpus=tuple(
+            gpu.replace(mig_devices=tuple(mig.replace(uuid=uuid) for mig in gpu.mig_devices))
+            for gpu in HOST.gpus
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("selector", "gpus", "migs"),
     [
@@ -121,10 +131,28 @@ def test_unknown(selector: str) -> None:
         (("0,MIG-aa",), True),
         (("mig-aa",), True),
         (("1", "0:1"), True),
+        (("GPU-9",), False),
     ],
 )
 def test_what_only_nvml_can_tell(selectors: tuple[str, ...], needed: bool) -> None:
-    assert libnvc.needs_probe(Request(devices=selectors)) == needed
+    request = Request(devices=selectors)
+    assert libnvc.needs_probe(request, with_uuids("")) == needed
+    assert not libnvc.needs_probe(request, with_uuids("MIG-aa"))  # it has told
+
+
+@pytest.mark.parametrize("selectors", [("0:1",), ("MIG-aa",)])
+def test_a_host_without_mig_devices_has_none_to_tell(selectors: tuple[str, ...]) -> None:
+    gpus = tuple(gpu.replace(mig_devices=()) for gpu in HOST.gpus)
+    assert not libnvc.needs_probe(Request(devices=selectors), HOST.replace(gpus=gpus))
+
+
+@pytest.mark.parametrize(
+    ("selector", "needed"), [("GPU-1", True), ("gpu-0", False), ("0", False), ("all", False)]
+)
+def test_the_uuid_of_a_gpu_that_is_not_initialised(selector: str, needed: bool) -> None:
+    gpus = tuple(gpu.replace(uuid="" if gpu.index else gpu.uuid) for gpu in HOST.gpus)
+    request = Request(devices=(selector,))
+    assert libnvc.needs_probe(request, HOST.replace(gpus=gpus)) == needed
 
 
 def rules(plan: ops.Plan) -> list[tuple[int, int, int]]:

@@ -101,9 +101,42 @@ def test_every_gpu_and_every_requirement_counts() -> None:
     assert holds("arch>=9", gpus=(gpu(arch=""),))
 
 
-def test_only_what_needs_it_asks_nvml() -> None:
-    assert not libnvc.needs_probe(libnvc.Request(requirements=("driver>=470",)))
-    assert libnvc.needs_probe(libnvc.Request(requirements=("driver>=470", "CUDA>12")))
+IMAGE = "cuda>=12.2 brand=tesla,driver>=470,driver<471 brand=nvidia,driver>=535,driver<536"
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda", "driver", "needed"),
+    [
+        ("driver>=470", "", "535.261.03", False),
+        ("driver>=470 CUDA>12", "", "450.1", True),
+        ("driver>=470 CUDA>12", "", "470.1", False),  # holds
+        ("driver>=470,CUDA>12", "", "450.1", False),  # does not
+        ("driver>=470,CUDA>12", "", "470.1", True),
+        ("CUDA>12,driver>=470", "", "450.1", False),
+        ("arch>=8", "12.2", "535.261.03", True),
+        (IMAGE, "12.2", "535.261.03", False),  # the first clause holds
+        (IMAGE, "12.1", "530.30.02", False),  # no clause can
+        (IMAGE, "11.4", "470.57.02", True),
+        ("junk brand=tesla", "12.2", "535.1", False),  # refused
+        ("brand=tesla junk", "12.2", "535.1", True),  # refused, but for a Tesla
+        ("brand=tesla,junk", "12.2", "535.1", True),  # refused for a Tesla
+        ("driver<1,junk", "12.2", "535.1", False),
+    ],
+)
+def test_nvml_is_asked_only_where_it_decides(
+    text: str, cuda: str, driver: str, needed: bool
+) -> None:
+    request = libnvc.Request(requirements=("", text))
+    for gpus in ((), (gpu(arch="", brand=""),) * 2):
+        inventory = host(driver=driver, cuda=cuda).replace(gpus=gpus)
+        assert libnvc.needs_probe(request, inventory) == needed
+
+
+def test_nvml_is_not_asked_again() -> None:
+    request = libnvc.Request(requirements=("brand=tesla,arch>=8,junk",))
+    known = (gpu(), gpu(arch="9.0"))
+    assert not libnvc.needs_probe(request, host().replace(gpus=known))
+    assert libnvc.needs_probe(request, host().replace(gpus=(*known, gpu(arch=""))))
 
 
 @given(st.text(), st.lists(st.sampled_from(["cuda", "driver", "=", "<", "1", ".", ",", " ", "!"])))
