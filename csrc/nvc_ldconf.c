@@ -151,6 +151,13 @@ static int add_known(struct reader *reader)
 /* --- patterns -----------------------------------------------------------------------------------
  */
 
+/* Take a character of a set, which may be escaped. */
+static unsigned char take_one(const char **at)
+{
+	*at += **at == '\\' && (*at)[1] != '\0' ? 1 : 0;
+	return (unsigned char)*(*at)++;
+}
+
 /* Whether a character is in the set that `*pattern` stands in, behind its "["; go to its end. NULL
  * there if it has none. */
 static bool is_in_set(const char **pattern, char c)
@@ -159,11 +166,13 @@ static bool is_in_set(const char **pattern, char c)
 	bool negated = *at == '!' || *at == '^', found = false;
 
 	at += negated ? 1 : 0;
-	for (const char *first = at; *at != '\0' && (*at != ']' || at == first); at++) {
-		char low = *at;
-		if (at[1] == '-' && at[2] != ']' && at[2] != '\0')
-			at += 2;
-		found = found || (low <= c && c <= *at);
+	for (const char *first = at; *at != '\0' && (*at != ']' || at == first);) {
+		unsigned char low = take_one(&at), high = low;
+		if (at[0] == '-' && at[1] != ']' && at[1] != '\0') {
+			at++;
+			high = take_one(&at);
+		}
+		found = found || (low <= (unsigned char)c && (unsigned char)c <= high);
 	}
 	*pattern = *at == ']' ? at + 1 : NULL;
 	return found != negated;
@@ -180,12 +189,13 @@ static bool match_one(const char **pattern, char c)
 		*pattern = end == NULL ? at + 1 : end;
 		return end == NULL ? c == '[' : found;
 	}
-	if (*at == '\\' && at[1] != '\0')
-		at++;
-	else if (*at == '?') {
+	if (*at == '?') {
 		*pattern = at + 1;
 		return true;
 	}
+	at += *at == '\\' ? 1 : 0;
+	if (*at == '\0')
+		return false;
 	*pattern = at + 1;
 	return *at == c;
 }
@@ -194,7 +204,7 @@ bool nvc_ldconf_matches(const char *pattern, const char *name)
 {
 	const char *star = NULL, *retry = NULL;
 
-	if (name[0] == '.' && pattern[0] != '.')
+	if (name[0] == '.' && pattern[pattern[0] == '\\' ? 1 : 0] != '.')
 		return false;
 	while (*name != '\0') {
 		if (*pattern == '*') {
