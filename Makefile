@@ -83,8 +83,8 @@ test: $(VENV)/.built $(VENV)/.test
 
 # --- an old kernel ------------------------------------------------------------------------------
 
-# Where all is slow, every 7th point at which a fault is forced must do, and fewer hostile trees.
-LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500
+# Where all is slow, every 7th point at which a fault is forced must do, and fewer trees.
+LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500 LIBNVC_LOADER_EXAMPLES=30
 
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
 # Kernels before 5.2, and from there up to 5.12.

@@ -70,20 +70,26 @@ static int open_directory(const struct reader *reader, const char *path, struct 
 	return nvc_steal_fd(&fd);
 }
 
-/* Add a directory, but for one that is there already. 1: added. -1 with errno. */
-static int add(struct reader *reader, const char *path, const char *hwcaps, const struct stat *st)
+static int append(struct nvc_ldconf *conf, struct nvc_lddir directory)
 {
-	struct nvc_ldconf *conf = reader->out;
-
-	note_time(conf, st);
-	if (nvc_ldconf_find(conf, st->st_dev, st->st_ino) != NULL)
-		return 0;
 	if (conf->count == NVC_LDCONF_MAX) {
 		errno = ENOMEM;
 		return -1;
 	}
-	conf->all[conf->count++] = (struct nvc_lddir){path, hwcaps, st->st_dev, st->st_ino};
-	return 1;
+	conf->all[conf->count++] = directory;
+	return 0;
+}
+
+/* Add a directory, but for one that is there already. 1: added. -1 with errno. */
+static int add(struct reader *reader, const char *path, const char *hwcaps, const struct stat *st)
+{
+	struct nvc_ldconf *conf = reader->out;
+	struct nvc_lddir directory = {path, hwcaps, st->st_dev, st->st_ino};
+
+	note_time(conf, st);
+	if (nvc_ldconf_find(conf, st->st_dev, st->st_ino) != NULL)
+		return 0;
+	return append(conf, directory) < 0 ? -1 : 1;
 }
 
 /* One directory, and the path of those below its glibc-hwcaps. */
@@ -111,8 +117,12 @@ static int add_directory(struct reader *reader, const char *path)
 {
 	struct stat st;
 	nvc_autofd int fd = open_directory(reader, path, &st);
-	int added = fd < 0 ? 0 : add(reader, path, NULL, &st);
+	int added;
 
+	/* It keeps its place: the plan may make it. */
+	if (fd < 0)
+		return append(reader->out, (struct nvc_lddir){.path = path});
+	added = add(reader, path, NULL, &st);
 	/* Asking for the last component alone is one call where it is missing, as nearly always. */
 	if (added <= 0 || fstatat(fd, HWCAPS, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return added < 0 ? -1 : 0;
