@@ -24,7 +24,7 @@ SOURCES := pyproject.toml setup.py LICENSE \
 	$(shell find libnvc cli csrc -name __pycache__ -prune -o -print)
 C_FILES = $(shell find csrc libnvc/sim tests -name '*.[ch]' -not -path '*/data/*')
 
-.PHONY: help build demo test test-old-kernel test-asan bench lint format clean asan-python pytest
+.PHONY: help build demo test test-old-kernel test-asan fuzz bench lint format clean asan-python pytest
 
 help:
 	@echo "make build            $(VENV) with libnvc and every command in $(VENV)/bin"
@@ -32,6 +32,7 @@ help:
 	@echo "make test             every test, against the installed package"
 	@echo "make test-old-kernel  the same as if on a kernel without the newer mount calls"
 	@echo "make test-asan        the same with the C core under AddressSanitizer and UBSan"
+	@echo "make fuzz             explore the parsers with libFuzzer, SECONDS=600 each; FUZZ=elf: one of them"
 	@echo "make bench            what everything costs, in one run (ROUNDS=5: a quick look); needs root"
 	@echo "make lint             ruff, mypy, layers, clang-format, C warnings and -fanalyzer"
 	@echo "make format           rewrite the sources as the formatters want them"
@@ -84,8 +85,8 @@ test: $(VENV)/.built $(VENV)/.test
 
 # --- an old kernel ------------------------------------------------------------------------------
 
-# Where all is slow, every 7th point at which a fault is forced must do, and fewer hostile trees.
-LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500
+# Where all is slow, every 7th point at which a fault is forced must do, and fewer trees.
+LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500 LIBNVC_LOADER_EXAMPLES=30
 
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
 # Kernels before 5.2, and from there up to 5.12.
@@ -126,6 +127,31 @@ asan-python:
 	done
 	@echo 'import os; os.environ.pop("LD_PRELOAD", None)' \
 	  >$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/asan.pth
+
+# --- fuzzing ------------------------------------------------------------------------------------
+
+# Not part of continuous integration: there the corpora are run once. What is found below
+# $(VENV)/fuzz belongs into them, made small by -merge=1 and -minimize_crash=1.
+SECONDS ?= 600
+FUZZ ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_FLAGS := -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
+	-fno-sanitize-recover=undefined -Icsrc -Itests/fuzz
+
+fuzz:
+	$(NEED) clang=clang,libclang-rt-14-dev
+	@$(MAKE) --keep-going --jobs=$$(nproc) $(FUZZ:%=fuzz-%)
+
+fuzz-%: $(VENV)/fuzz/%
+	@mkdir -p $<.corpus
+	@$< -max_total_time=$(SECONDS) -rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix=$<- \
+	  $<.corpus tests/fuzz/corpus/$* >$<.log 2>&1 || { tail -n 40 $<.log; exit 1; }
+	@echo "fuzz: $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $<.log) runs, nothing found"
+
+.PRECIOUS: $(VENV)/fuzz/%
+$(VENV)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h $(wildcard csrc/*.[ch])
+	@mkdir -p $(@D)
+	@clang $(FUZZ_FLAGS) $< -o $@ \
+	  $$(sed -n 's|^/\* needs: \(.*\) \*/|\1|p' $< | sed 's|[a-z_]*|csrc/nvc_&.c|g')
 
 # --- benchmarks ---------------------------------------------------------------------------------
 

@@ -118,8 +118,7 @@ static int name_hwcaps(const uint8_t *buf, size_t len, const struct nvc_ldcache 
 {
 	uint32_t number = (uint32_t)out->hwcap, offset;
 
-	if ((out->hwcap >> 32 << 32 & ~(uint64_t)NVC_LDCACHE_ISA_LEVEL) != NVC_LDCACHE_HWCAPS ||
-	    number >= cache->hwcaps_count)
+	if (!nvc_ldcache_is_hwcaps(out->hwcap) || number >= cache->hwcaps_count)
 		return 0;
 	memcpy(&offset, buf + cache->hwcaps + (size_t)number * 4, sizeof offset);
 	return measure(buf, len, 0, offset, &out->hwcaps_off, &out->hwcaps_len, err);

@@ -6,6 +6,7 @@
  * Privileges: none. Fork class: any. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,12 @@ struct nvc_ldcache_entry {
 	uint32_t hwcaps_len;
 	uint64_t hwcap;
 };
+
+/* Whether the hwcap of an entry says that it is from a directory below glibc-hwcaps. */
+static inline bool nvc_ldcache_is_hwcaps(uint64_t hwcap)
+{
+	return (hwcap >> 32 << 32 & ~(uint64_t)NVC_LDCACHE_ISA_LEVEL) == NVC_LDCACHE_HWCAPS;
+}
 
 /* Check the headers. NVC_EMALFORMED for anything that is not such a cache. */
 int nvc_ldcache_open(const uint8_t *buf, size_t len, struct nvc_ldcache *out,

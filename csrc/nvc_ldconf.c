@@ -63,20 +63,26 @@ static int open_directory(const struct reader *reader, const char *path, struct 
 	return fd < 0 || !S_ISDIR(st->st_mode) ? -1 : nvc_steal_fd(&fd);
 }
 
-/* Add a directory, but for one that is there already. 1: added. -1 with errno. */
-static int add(struct reader *reader, const char *path, const char *hwcaps, const struct stat *st)
+static int append(struct nvc_ldconf *conf, struct nvc_lddir directory)
 {
-	struct nvc_ldconf *conf = reader->out;
-
-	note_time(conf, st);
-	if (nvc_ldconf_find(conf, st->st_dev, st->st_ino) != NULL)
-		return 0;
 	if (conf->count == NVC_LDCONF_MAX) {
 		errno = ENOMEM;
 		return -1;
 	}
-	conf->all[conf->count++] = (struct nvc_lddir){path, hwcaps, st->st_dev, st->st_ino};
-	return 1;
+	conf->all[conf->count++] = directory;
+	return 0;
+}
+
+/* Add a directory, but for one that is there already. 1: added. -1 with errno. */
+static int add(struct reader *reader, const char *path, const char *hwcaps, const struct stat *st)
+{
+	struct nvc_ldconf *conf = reader->out;
+	struct nvc_lddir directory = {path, hwcaps, st->st_dev, st->st_ino};
+
+	note_time(conf, st);
+	if (nvc_ldconf_find(conf, st->st_dev, st->st_ino) != NULL)
+		return 0;
+	return append(conf, directory) < 0 ? -1 : 1;
 }
 
 /* One directory, and the path of those below its glibc-hwcaps. */
@@ -106,8 +112,9 @@ static int add_directory(struct reader *reader, const char *path)
 	struct stat st;
 	nvc_autofd int fd = open_directory(reader, path, &st);
 
+	/* It keeps its place: the plan may make it. */
 	if (fd < 0)
-		return 0;
+		return append(reader->out, (struct nvc_lddir){.path = path});
 	int added = add(reader, path, NULL, &st);
 	/* Asking for the last component alone is one call where it is missing, as nearly always. */
 	if (added <= 0 || fstatat(fd, HWCAPS, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -146,6 +153,13 @@ static int add_known(struct reader *reader)
 /* --- patterns -----------------------------------------------------------------------------------
  */
 
+/* Take a character of a set, which may be escaped. */
+static unsigned char take_one(const char **at)
+{
+	*at += **at == '\\' && (*at)[1] != '\0' ? 1 : 0;
+	return (unsigned char)*(*at)++;
+}
+
 /* Whether a character is in the set that `*pattern` stands in, behind its "["; go to its end. NULL
  * there if it has none. */
 static bool is_in_set(const char **pattern, char c)
@@ -154,11 +168,13 @@ static bool is_in_set(const char **pattern, char c)
 	bool negated = *at == '!' || *at == '^', found = false;
 
 	at += negated ? 1 : 0;
-	for (const char *first = at; *at != '\0' && (*at != ']' || at == first); at++) {
-		char low = *at;
-		if (at[1] == '-' && at[2] != ']' && at[2] != '\0')
-			at += 2;
-		found = found || (low <= c && c <= *at);
+	for (const char *first = at; *at != '\0' && (*at != ']' || at == first);) {
+		unsigned char low = take_one(&at), high = low;
+		if (at[0] == '-' && at[1] != ']' && at[1] != '\0') {
+			at++;
+			high = take_one(&at);
+		}
+		found = found || (low <= (unsigned char)c && (unsigned char)c <= high);
 	}
 	*pattern = *at == ']' ? at + 1 : NULL;
 	return found != negated;
@@ -175,12 +191,13 @@ static bool match_one(const char **pattern, char c)
 		*pattern = end == NULL ? at + 1 : end;
 		return end == NULL ? c == '[' : found;
 	}
-	if (*at == '\\' && at[1] != '\0')
-		at++;
-	else if (*at == '?') {
+	if (*at == '?') {
 		*pattern = at + 1;
 		return true;
 	}
+	at += *at == '\\' ? 1 : 0;
+	if (*at == '\0')
+		return false;
 	*pattern = at + 1;
 	return *at == c;
 }
@@ -189,7 +206,7 @@ bool nvc_ldconf_matches(const char *pattern, const char *name)
 {
 	const char *star = NULL, *retry = NULL;
 
-	if (name[0] == '.' && pattern[0] != '.')
+	if (name[0] == '.' && pattern[pattern[0] == '\\' ? 1 : 0] != '.')
 		return false;
 	while (*name != '\0') {
 		if (*pattern == '*') {

@@ -18,7 +18,7 @@
 struct nvc_lddir {
 	const char *path;   /* as configured, without a slash at its end */
 	const char *hwcaps; /* its name below glibc-hwcaps, or NULL */
-	uint64_t dev, ino;
+	uint64_t dev, ino;  /* 0: it is missing */
 };
 
 struct nvc_ldconf {

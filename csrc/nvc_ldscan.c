@@ -289,15 +289,20 @@ static uint32_t *find_place(const struct scan *scan, const struct table *sonames
 	return &sonames->slots[at];
 }
 
-/* By what name the file is found: by the SONAME, which outlives an update, if that leads to it.
- * Below glibc-hwcaps nobody makes such links. */
+/* By what name the file is found: by the SONAME, which outlives an update, if that leads to it, or
+ * is a library of its own, which nobody makes a link in place of. Below glibc-hwcaps nobody makes
+ * such links. */
 static const char *file_name(const struct scan *scan, const struct candidate *one)
 {
-	const struct candidate *link =
+	const struct candidate *other =
 	    scan->directory->hwcaps == NULL ? find(scan, one->soname) : NULL;
 
-	return link != NULL && link->ino == one->ino && link->dev == one->dev ? one->soname
-	                                                                      : one->name;
+	if (other == NULL || other->soname == NULL)
+		return one->name;
+	return (other->ino == one->ino && other->dev == one->dev) ||
+	               (!other->is_link && other->flags == one->flags)
+	           ? one->soname
+	           : one->name;
 }
 
 static int choose(const struct scan *scan, uint32_t rank, uint32_t number,

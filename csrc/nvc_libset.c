@@ -12,6 +12,12 @@
 #define MAX_LIBRARIES (1u << 19)
 #define MEMORY        ((size_t)192 << 20)
 
+/* What is written has no strings in common, as what is read may have: so that neither the sorting
+ * nor the result knows no bounds, strings that are many times the file, or more names of
+ * directories than all processors have, are taken for damage. */
+#define STRINGS_MAX   8u /* bytes of them, for each byte of the file */
+#define HWCAPS_MAX    64u
+
 int nvc_libset_open(struct nvc_libset *out)
 {
 	*out = (struct nvc_libset)nvc_libset_init;
@@ -43,12 +49,22 @@ int nvc_libset_read(struct nvc_libset *set, const uint8_t *buf, size_t len, stru
 {
 	struct nvc_ldcache cache;
 	struct nvc_ldcache_entry entry;
+	size_t strings = 0;
 
 	if (nvc_ldcache_open(buf, len, &cache, err) < 0)
 		return -1;
+	if (cache.hwcaps_count > HWCAPS_MAX)
+		return nvc_fail(err, NVC_EMALFORMED, "names", NULL, "unsupported file format");
 	for (uint32_t i = 0; i < cache.count; i++) {
 		if (nvc_ldcache_read(buf, len, &cache, i, &entry, err) < 0)
 			return -1;
+		strings += (size_t)entry.soname_len + entry.path_len + entry.hwcaps_len;
+		if (strings > STRINGS_MAX * len)
+			return nvc_fail(err, NVC_EMALFORMED, "strings", NULL,
+			                "unsupported file format");
+		/* The loader passes over it: its number means no directory. */
+		if (nvc_ldcache_is_hwcaps(entry.hwcap) && entry.hwcaps_len == 0)
+			continue;
 		struct nvc_library library = {
 		    .soname = (const char *)buf + entry.soname_off,
 		    .path = (const char *)buf + entry.path_off,

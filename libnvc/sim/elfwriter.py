@@ -84,14 +84,15 @@ def write_library(
     Args:
         bits: 32 or 64.
         machine: e_machine.
-        soname: DT_SONAME.
+        soname: DT_SONAME; none if empty.
         needed: DT_NEEDED, in order.
         note: content of .note.ABI-tag; none if empty.
     """
     form = _FORMATS[bits]
     strings = _Strings()
     names = [(_DT_NEEDED, strings.add(name)) for name in needed]
-    names.append((_DT_SONAME, strings.add(soname)))
+    if soname:
+        names.append((_DT_SONAME, strings.add(soname)))
     # The dynamic section's size is known before its content is.
     dynamic_size = form.dynamic.size * (len(names) + 6)
     sections = [
