@@ -19,7 +19,6 @@ from .container_common import (
     imex_channels,
     mig_control,
     number,
-    os_reason,
     start,
     wants_mig,
 )

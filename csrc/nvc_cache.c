@@ -78,12 +78,13 @@ int nvc_cache_save(const struct nvc_root *root, struct nvc_cache *cache,
 /* --- replacing ----------------------------------------------------------------------------------
  */
 
-/* Remove a file, which may be missing. */
+/* Remove a file, which may be missing; a directory, or what somebody mounted, is not ours. */
 static int remove_file(const struct nvc_root *root, int dir_fd, const char *name,
                        struct nvc_error *err)
 {
-	return unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT ? 0
-	                                                         : fail(root, "remove", name, err);
+	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT || errno == EISDIR || errno == EBUSY)
+		return 0;
+	return fail(root, "remove", name, err);
 }
 
 /* Make the file that is renamed later; what somebody who was killed left goes. -1 with errno. */
@@ -113,17 +114,19 @@ static bool is_file(const struct stat *st, const struct nvc_mount_id *id)
 	return nvc_mount_is_same(&found, id);
 }
 
-/* 0, or -1 with errno and `step`. */
+/* 0, or -1 with errno and what failed: `step`, at `name`. */
 static int write_and_rename(const struct nvc_cache *cache, const void *data, size_t len,
-                            struct nvc_record *record, const char **step)
+                            struct nvc_record *record, const char **step, const char **name)
 {
 	struct stat st;
 	nvc_autofd int fd = make_temporary(cache->dir_fd, 0644);
 
 	*step = "file creation";
+	*name = TEMPORARY;
 	if (fd < 0)
 		return -1;
 	*step = "write";
+	*name = cache->name;
 	if (nvc_write_all(fd, data, len) < 0 || fstat(fd, &st) < 0)
 		return -1;
 	if (record != NULL)
@@ -146,18 +149,18 @@ int nvc_cache_replace(const struct nvc_root *root, const struct nvc_cache *cache
                       size_t len, struct nvc_journal *journal, int op_index, struct nvc_error *err)
 {
 	struct nvc_record *record = journal == NULL ? NULL : begin(cache, journal, op_index, err);
-	const char *step;
+	const char *step, *name;
 	bool is_fixed;
 
 	if (journal != NULL && record == NULL)
 		return -1;
-	if (write_and_rename(cache, data, len, record, &step) == 0) {
+	if (write_and_rename(cache, data, len, record, &step, &name) == 0) {
 		if (record != NULL)
 			nvc_journal_mark(record, NVC_RECORD_DONE);
 		return 0;
 	}
 	is_fixed = errno == EROFS || errno == EBUSY;
-	(void)fail(root, step, cache->name, err);
+	(void)fail(root, step, name, err);
 	if (unlinkat(cache->dir_fd, TEMPORARY, 0) < 0 && errno != ENOENT && errno != EROFS)
 		return -1;
 	if (record != NULL && is_fixed)

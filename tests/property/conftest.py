@@ -87,6 +87,7 @@ class Planter:
         self._immutable: list[int] = []
 
     def plant(self, path: str, kind: str, target: str = "") -> bool:
+        """Make something; the target is of a "link", or the "bytes" of a file, as Latin-1."""
         *parents, name = path.strip("/").split("/")
         at = os.dup(self.root)
         try:
@@ -105,26 +106,48 @@ class Planter:
 
     def is_directory(self, path: str) -> bool:
         """Whether a directory is there, without any link on the way."""
-        at = os.dup(self.root)
         try:
-            for name in path.strip("/").split("/"):
-                below = enter(at, name)
-                os.close(at)
-                at = below
+            os.close(self._enter_all(path.strip("/").split("/")))
         except OSError:
             return False
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        """Read a file; None if there is none without any link on the way."""
+        *parents, name = path.strip("/").split("/")
+        try:
+            at = self._enter_all(parents)
+        except OSError:
+            return None
+        try:
+            if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                return None
+            with open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=at)) as f:
+                return f.read()
+        except OSError:
+            return None
         finally:
             os.close(at)
-        return True
+
+    def _enter_all(self, names: list[str]) -> int:
+        at = os.dup(self.root)
+        for name in names:
+            try:
+                below = enter(at, name)
+            finally:
+                os.close(at)
+            at = below
+        return at
 
     def _make(self, at: int, name: str, kind: str, target: str) -> None:
         if kind == "link":
             os.symlink(target, name, dir_fd=at)
         elif kind in DEVICES:
             os.mknod(name, 0o666 | DEVICES[kind][0], DEVICES[kind][1], dir_fd=at)
-        elif kind == "file":
+        elif kind in ("file", "bytes"):
+            content = target.encode("latin-1") if kind == "bytes" else b"the image's own\n"
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755, dir_fd=at)
-            os.write(file, b"the image's own\n")
+            os.write(file, content)
             os.close(file)
         else:
             os.mkdir(name, 0 if kind == "sealed" else 0o755, dir_fd=at)

@@ -10,6 +10,7 @@ tables are compared. And each plan is applied wholly, or refused by name and not
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import libnvc as nvc
+from libnvc._native import ldcache
+from libnvc.sim.elfwriter import write_library
+from libnvc.sim.machine import this_machine
 from libnvc.testing import multiarch
 
 if TYPE_CHECKING:
@@ -48,7 +52,8 @@ REAL = (
     *("/lib", "/lib/firmware", "/lib/firmware/nvidia", "/etc", "/tmp"),
 )
 ETC = ("/etc/ld.so.cache", "/etc/ld.so.cache~", "/etc/.ld.so.cache.libnvc", "/etc/ld.so.conf")
-SCRATCH = "/etc/ld.so.cache~"  # ldconfig's own: every run of it removes what has that name
+#: What is written before it is renamed, by ldconfig or us: a file of that name is not kept.
+SCRATCH = ("/etc/ld.so.cache~", "/etc/.ld.so.cache.libnvc")
 ODDITIES = (
     *(f"/a/{LONG}", f"/{LONG}/a", f"/a/{ODD}", f"/{ODD}/b", f"/a/{LINES}", f"/{LINES}/a"),
     *("/a/.libnvc.link", "/.libnvc.link", "/a/deep", "/.hidden/a"),
@@ -98,9 +103,84 @@ OPERATIONS = (
     *("file", "bind nothing", "bind link", "bind other type"),
 )
 MODES = (
-    *([()] * 40 + [("swap",)] * 10 + [("mounts",)] * 8 + [("mounts", "swap")] * 2),
-    *(("real plan",), ("real plan", "swap"), ("cache",), ("cache", "swap")),
+    *([()] * 34 + [("swap",)] * 8 + [("mounts",)] * 6 + [("mounts", "swap")] * 2),
+    *([("cache",)] * 8 + [("cache", "swap")] * 2 + [("cache", "ldconfig")]),
+    *(("cache", "mounts"), ("real plan",), ("real plan", "swap")),
 )
+
+# What the loader cache is made from. "{outside}" stands for itself in files, too.
+CONF = (
+    *("include ld.so.conf.d/*.conf", "include /etc/ld.so.conf.d/*", "include /etc/ld.so.conf"),
+    *("include ../../../../../{outside}/*", "include {outside}/file", "include {outside}/*/*"),
+    *("include /hostproc/1/root/{outside}/*", "include *", "include /[", "include /**/**/../*"),
+    *("/a", "/b", "/a/", "//b//", "/a/../..", "..", "../../outside", "{outside}", "{outside}/dir"),
+    *("/a=libc6", "hwcap 0 nosegneg", "# /b", "/proc/self/root/{outside}", "/hostproc/1/root"),
+    *(f"/{ODD}", f"/a/{LONG}", "/a/.", "/dev", LIBS, "x" * 5000, "/a\0/b", "\0" * 99, ""),
+)
+HEADER = b"glibc-ld.so.cache1.1"
+CACHES = (
+    *(b"", b"\0" * 99, HEADER, b"ld.so-1.7.0\0\xff\xff\xff\xff", HEADER + b"\xff" * 99),
+    b"ld.so-1.7.0\0" + struct.pack("=I", 0),
+    *(
+        struct.pack(
+            "=20sII5I4IQ", HEADER, count, 0, 2, 0, 0, 0, 0, 0x303, at, at + 13 & 2**32 - 1, 0, 0
+        )
+        + b"libcuda.so.1\0"
+        + path
+        for count in (1, 2, 2**32 - 1)
+        for at in (72, 71, 0, 2**32 - 1)
+        for path in (b"/../../{outside}/libcuda.so.1\0", b"libcuda.so.1\0", b"/a/two\nlines\0", b"")
+    ),
+)
+SONAMES = ("libcuda.so.1", "liba.so.1", "", ".", "..", "../x", "two\nlines", "n" * 300)
+LIBRARIES = tuple(
+    write_library(bits=64, machine=this_machine().elf, soname=soname)[:size]
+    for soname in SONAMES
+    for size in (None, 64, 500)
+)
+SCANNED = ("/a", "/b", "/lib", "/usr/lib", LIBS, "/lib64", f"{LIBS}/glibc-hwcaps/x86-64-v2")
+LIBRARY_NAMES = (
+    *("libcuda.so.1", "libcuda.so", "liba.so.1", "libx.so", "ld-x.so", f"lib{ODD}.so"),
+    *("lib.so\nx", "lib.so" + "x" * 240),
+)
+LINKS = tuple(("link", target) for target in INSIDE + MAGIC + LEAVING)
+PLAINS = (*((kind, "") for kind in PLAIN), *LINKS)
+LOADER = st.one_of(
+    st.tuples(
+        st.sampled_from(["/etc/ld.so.conf"] * 2 + ["/etc/ld.so.conf.d/a.conf", "/a/a.conf"]),
+        st.lists(st.sampled_from(CONF), max_size=4).map(lambda lines: ("bytes", latin(lines))),
+    ),
+    st.tuples(
+        st.just("/etc/ld.so.cache"),
+        st.sampled_from(CACHES).map(lambda data: ("bytes", data.decode("latin-1"))),
+    ),
+    st.tuples(
+        st.builds("{}/{}".format, st.sampled_from(SCANNED), st.sampled_from(LIBRARY_NAMES)),
+        st.sampled_from(LIBRARIES).map(lambda data: ("bytes", data.decode("latin-1"))),
+    ),
+    st.tuples(
+        st.builds("{}/{}".format, st.sampled_from(SCANNED), st.sampled_from(LIBRARY_NAMES)),
+        st.sampled_from(PLAINS),
+    ),
+    st.tuples(
+        st.sampled_from(
+            [
+                *("/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.conf.d/a.conf"),
+                *(f"{directory}/glibc-hwcaps" for directory in SCANNED[:5]),
+                *("/a/glibc-hwcaps/x", "/a/glibc-hwcaps/two\nlines", *SCANNED[:4]),
+                f"/lib/ld-musl-{this_machine().name}.so.1",
+                f"/etc/ld-musl-{this_machine().name}.path",
+            ]
+        ),
+        st.sampled_from(PLAINS),
+    ),
+)
+
+
+def latin(lines: list[str]) -> str:
+    """Join lines to a file that is written as Latin-1."""
+    return os.fsencode("\n".join(lines)).decode("latin-1")
+
 
 ENTRY = st.tuples(st.sampled_from(TREE_PATHS), st.sampled_from(ENTRIES))
 OPERATION = st.tuples(
@@ -121,6 +201,8 @@ class Case(NamedTuple):
         swaps: what is exchanged meanwhile, or comes and goes: number of an operation, number of
             components of its path, and what takes the place of that.
         plan: what is asked for: kind, path and a number that means something to some kinds.
+        loader: what is planted besides, if the cache is a mode.
+        first: directories of the cache that come before all others.
     """
 
     started: bool = False
@@ -129,6 +211,8 @@ class Case(NamedTuple):
     mounts: Sequence[tuple[str, str]] = ()
     swaps: Sequence[tuple[int, int, tuple[str, str]]] = ()
     plan: Sequence[tuple[str, str, int]] = ()
+    loader: Sequence[tuple[str, tuple[str, str]]] = ()
+    first: tuple[str, ...] = ()
 
 
 CASES = st.builds(
@@ -139,6 +223,12 @@ CASES = st.builds(
     mounts=st.lists(MOUNT, min_size=1, max_size=2),
     swaps=st.lists(SWAP, min_size=1, max_size=2),
     plan=st.lists(OPERATION, min_size=1, max_size=4),
+    loader=st.lists(LOADER, max_size=10),
+    first=st.sampled_from([(), (), (LIBS,), ("/a", "/b/a")]),
+)
+CACHED = (
+    *((name, f"{place}/{name}", 64) for name in ("libcuda.so.1", ODD) for place in (LIBS, "/a")),
+    ("libcuda.so.1", "/usr/lib/i386-linux-gnu/libcuda.so.1", 32),
 )
 FILE_CONF = ("/etc/ld.so.conf", ("file", ""))
 
@@ -157,9 +247,8 @@ class Maker:
         else:
             operations = [op for asked in case.plan for op in self._operations(*asked)]
         if "cache" in case.modes:
-            operations.append(
-                nvc.LoaderCache(origin="o", path="/etc/ld.so.cache", directories=(LIBS,))
-            )
+            cache = nvc.LoaderCache(origin="o", path="/etc/ld.so.cache", libraries=CACHED)
+            operations.append(cache.replace(directories=case.first))
         return nvc.Plan(operations=tuple(operations))
 
     def _operations(self, kind: str, path: str, number: int) -> tuple[nvc.Operation, ...]:
@@ -197,7 +286,7 @@ def maker(arena: Arena, mx150: Path) -> Maker:
         devices=("0",), capabilities=("utility", "compute"), layout=layout, device_rules=False
     )
     plan = nvc.make_plan(nvc.discover(str(mx150)), request)
-    # The loader cache has a mode of its own: each time a process is started for it.
+    # The loader cache has a mode of its own.
     operations = [op for op in plan.operations if not isinstance(op, nvc.LoaderCache)]
     return Maker(arena, plan.replace(operations=tuple(operations)))
 
@@ -212,7 +301,8 @@ def broken_arena(make_arena: Callable[[], Arena]) -> Arena:
 
 
 def plant(arena: Arena, box: Box, case: Case) -> None:
-    for path, (kind, target) in case.tree:
+    loader = case.loader if "cache" in case.modes else ()
+    for path, (kind, target) in (*loader, *case.tree):
         box.planter.plant(path, kind, target.replace("{outside}", str(arena.outside)))
     for what, path in case.mounts if "mounts" in case.modes else ():
         kind, *source = what.split(" ")
@@ -272,12 +362,15 @@ def run(arena: Arena, maker: Maker, case: Case, timeout: float = 20.0) -> None:
     places = swaps(arena, box, case, plan) if "swap" in case.modes else []
     table, tree = box.mounts(), box.tree()
     with box.swapping(places):
-        failure = arena.watched("apply", box.index, plan, timeout)
+        ldconfig = "" if "ldconfig" in case.modes else None
+        failure = arena.watched("apply", box.index, plan, ldconfig, timeout)
         escaped = [path for path in box.added(table) if not path.startswith(f"{box.rootfs}/")]
         for path in reversed(escaped):
             arena.ask("unmount", box.index, path)
         assert not escaped
         assert all(is_line(line) and line[0] == "/" for line in arena.warnings)
+        if not (failure or places) and "cache" in case.modes:
+            check_cache(box)
         left = None if failure else arena.watched("detach", timeout)
     assert arena.table() == arena.first_table
     assert failure is None or is_refusal(failure, swapping=bool(places)), repr(failure)
@@ -285,12 +378,21 @@ def run(arena: Arena, maker: Maker, case: Case, timeout: float = 20.0) -> None:
         assert left is None, repr(left)
         assert box.mounts() == table
         after = box.tree()
-        if "cache" in case.modes and SCRATCH not in after:
-            tree.pop(SCRATCH, None)
+        if "cache" in case.modes:
+            for path in SCRATCH:
+                tree = {p: fact for p, fact in tree.items() if p != path or p in after}
         assert after == tree
     elif isinstance(left or failure, nvc.RollbackError):
         assert is_refusal(left or failure, swapping=True)
         arena.ask("forget", box.index)
+
+
+def check_cache(box: Box) -> None:
+    """Look at what was written: a cache that has what was asked for."""
+    file = box.planter.read("/etc/ld.so.cache")
+    if file is not None:
+        paths = [entry.path for entry in ldcache.parse(file, "cache")]
+        assert f"{LIBS}/libcuda.so.1" in paths
 
 
 # --- the tests ----------------------------------------------------------------------------------
@@ -315,7 +417,10 @@ def test_nothing_outside_changes(arena: Arena, maker: Maker) -> None:
 
 #: What was found, as small as it gets.
 FOUND = {
-    "ldconfig was given the image's /dev/null": Case(tree=[FILE_CONF], modes=("cache",)),
+    "ldconfig was given the image's /dev/null": Case(tree=[FILE_CONF], modes=("cache", "ldconfig")),
+    "a directory where the new cache is written": Case(
+        tree=[("/etc/.ld.so.cache.libnvc", ("dir", ""))], modes=("cache",)
+    ),
     "a link through more directories than the journal holds": Case(
         tree=[("/b", ("link", "a/" * 2047))], plan=[("directory", "/b/a", 0)]
     ),
@@ -335,10 +440,11 @@ def test_found(arena: Arena, maker: Maker, case: Case) -> None:
     run(arena, maker, case)
 
 
-@pytest.mark.parametrize("path", ["/etc/ld.so.conf", "/etc/ld.so.cache"])
-def test_pipe_that_ldconfig_reads(arena: Arena, maker: Maker, path: str) -> None:
+@pytest.mark.parametrize("modes", [("cache",), ("cache", "ldconfig")])
+@pytest.mark.parametrize("path", ["/etc/ld.so.conf", "/etc/ld.so.cache", f"{LIBS}/libcuda.so.1"])
+def test_pipe_that_is_read(arena: Arena, maker: Maker, path: str, modes: tuple[str, ...]) -> None:
     """Nobody ever writes to it."""
-    run(arena, maker, Case(tree=[(path, ("fifo", "")), FILE_CONF], modes=("cache",)), timeout=2.0)
+    run(arena, maker, Case(tree=[(path, ("fifo", "")), FILE_CONF], modes=modes), timeout=2.0)
 
 
 @pytest.mark.parametrize(

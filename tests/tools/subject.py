@@ -214,9 +214,12 @@ class Subject:
             os.sched_yield()
         self.watch = watch(self.area, self.roots, [target.pid for target in self.targets])
 
-    def apply(self, index: int, plan: nvc.Plan, timeout: float) -> tuple[str, ...]:
+    def apply(
+        self, index: int, plan: nvc.Plan, ldconfig: str | None, timeout: float
+    ) -> tuple[str, ...]:
         """Apply, and keep what `detach` needs; return the warnings."""
-        self.applied = nvc.apply(plan, self.targets[index], timeout=timeout)
+        target = self.targets[index]
+        self.applied = nvc.apply(plan, target, ldconfig=ldconfig, timeout=timeout)
         return self.applied.warnings
 
     def detach(self, timeout: float) -> None:

@@ -57,7 +57,8 @@ def objects(stage: Stage, operation: nvc.Operation) -> set[str]:
     if isinstance(operation, nvc.DeviceAccess):
         return {f"{stage.group}/devices.allow"}
     if isinstance(operation, nvc.LoaderCache):
-        return {f"{stage.rootfs}/etc/ld.so.cache"} | (set() if stage.ldconfig is None else CAGE)
+        files = {f"{stage.rootfs}/etc/{name}" for name in ("ld.so.cache", ".ld.so.cache.libnvc")}
+        return files if stage.ldconfig is None else files | CAGE
     names = places(stage, operation.path)
     if isinstance(operation, nvc.Symlink):  # may become a mount of what it would lead to
         target = f"{operation.path.rpartition('/')[0]}/{operation.target}"
