@@ -18,7 +18,8 @@ int nvc_arena_open(struct nvc_arena *out, size_t size);
 
 void nvc_arena_close(struct nvc_arena *arena);
 
-/* Take `size` bytes of any content, aligned to 8. NULL with errno ENOMEM when so much is not left. */
+/* Take `size` bytes of any content, aligned to 8. NULL with errno ENOMEM when so much is not left.
+ */
 void *nvc_arena_take(struct nvc_arena *arena, size_t size);
 
 /* Copy `len` bytes and end them by NUL. NULL as above. */

@@ -36,8 +36,7 @@ int nvc_cache_save(const struct nvc_root *root, struct nvc_cache *cache,
 /* Put a new file in its place, in one rename: 0, or NVC_CACHE_FIXED. Without a journal it is for
  * good. */
 int nvc_cache_replace(const struct nvc_root *root, const struct nvc_cache *cache, const void *data,
-                      size_t len, struct nvc_journal *journal, int op_index,
-                      struct nvc_error *err);
+                      size_t len, struct nvc_journal *journal, int op_index, struct nvc_error *err);
 
 /* Have the host's ldconfig rewrite the cache, in its cage, for the operation's directories. `err`
  * must lie in shared memory. */

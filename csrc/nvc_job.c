@@ -66,10 +66,8 @@ static int find_rootfs(const struct nvc_job *job, struct nvc_root *out, struct n
 
 static struct nvc_undo undo_job(struct nvc_job *job, const struct nvc_root *root)
 {
-	return (struct nvc_undo){.journal = &job->journal,
-	                         .root = root,
-	                         .cgroup = &job->cgroup,
-	                         .groups = &job->groups};
+	return (struct nvc_undo){
+	    .journal = &job->journal, .root = root, .cgroup = &job->cgroup, .groups = &job->groups};
 }
 
 /* Undo everything. A worker whose parent is gone also removes the journal, once it is empty. */

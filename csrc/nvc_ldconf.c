@@ -11,12 +11,12 @@
 #include "nvc_dir.h"
 #include "nvc_io.h"
 
-#define CONF_PATH  "/etc/ld.so.conf"
-#define HWCAPS     "glibc-hwcaps"
-#define FILE_MAX   65536u /* bytes of a file that are read */
-#define MATCH_MAX  1024u  /* files that one pattern may name */
-#define DEPTH_MAX  64     /* of includes, counted with the directories in their patterns */
-#define BLANKS     " \t\r\f\v"
+#define CONF_PATH "/etc/ld.so.conf"
+#define HWCAPS    "glibc-hwcaps"
+#define FILE_MAX  65536u /* bytes of a file that are read */
+#define MATCH_MAX 1024u  /* files that one pattern may name */
+#define DEPTH_MAX 64     /* of includes, counted with the directories in their patterns */
+#define BLANKS    " \t\r\f\v"
 
 #if defined(__x86_64__)
 #define TRIPLET "x86_64-linux-gnu"
@@ -298,7 +298,7 @@ static int include(struct reader *reader, const char *directory, const char *res
 		result = include_each(reader, directory, one, end);
 	} else {
 		const char *path = nvc_arena_join(reader->memory, directory, one);
-		result = path == NULL ? -1
+		result = path == NULL   ? -1
 		         : *end == '\0' ? read_file(reader, path)
 		                        : include(reader, path, end);
 	}
@@ -319,8 +319,7 @@ static int read_include(struct reader *reader, const char *file, const char *pat
 		const char *pattern = nvc_arena_copy(reader->memory, at, len);
 		const char *directory =
 		    *at == '/' ? "" : nvc_arena_copy(reader->memory, file, (size_t)(slash - file));
-		if (pattern == NULL || directory == NULL ||
-		    include(reader, directory, pattern) < 0)
+		if (pattern == NULL || directory == NULL || include(reader, directory, pattern) < 0)
 			return -1;
 		at += len;
 		at += strspn(at, BLANKS);

@@ -183,10 +183,9 @@ static int read_facts(struct scan *scan, int path_fd, struct candidate *one)
 		/* The loader looks up no name that has a slash. */
 		if (strchr(facts.soname, '/') != NULL)
 			return 0;
-		one->soname = facts.soname[0] == '\0'
-		                  ? one->name
-		                  : nvc_arena_copy(scan->memory, facts.soname,
-		                                   strlen(facts.soname));
+		one->soname = facts.soname[0] == '\0' ? one->name
+		                                      : nvc_arena_copy(scan->memory, facts.soname,
+		                                                       strlen(facts.soname));
 		return one->soname == NULL ? -1 : 0;
 	}
 	return 0;
@@ -302,11 +301,10 @@ static const char *file_name(const struct scan *scan, const struct candidate *on
 	return (other->ino == one->ino && other->dev == one->dev) ||
 	               (!other->is_link && other->flags == one->flags)
 	           ? one->soname
-	           : one->name;
+		   : one->name;
 }
 
-static int choose(const struct scan *scan, uint32_t rank, uint32_t number,
-                  struct nvc_libset *set)
+static int choose(const struct scan *scan, uint32_t rank, uint32_t number, struct nvc_libset *set)
 {
 	struct table sonames;
 
@@ -324,8 +322,8 @@ static int choose(const struct scan *scan, uint32_t rank, uint32_t number,
 		const struct candidate *one = &scan->all[sonames.slots[at] - 1];
 		struct nvc_library library = {
 		    .soname = one->soname,
-		    .path = nvc_arena_join(scan->memory, scan->directory->path,
-		                           file_name(scan, one)),
+		    .path =
+		        nvc_arena_join(scan->memory, scan->directory->path, file_name(scan, one)),
 		    .hwcaps = scan->directory->hwcaps,
 		    .flags = one->flags,
 		    .rank = rank,

@@ -15,8 +15,8 @@
 /* What is written has no strings in common, as what is read may have: so that neither the sorting
  * nor the result knows no bounds, strings that are many times the file, or more names of
  * directories than all processors have, are taken for damage. */
-#define STRINGS_MAX   8u /* bytes of them, for each byte of the file */
-#define HWCAPS_MAX    64u
+#define STRINGS_MAX 8u /* bytes of them, for each byte of the file */
+#define HWCAPS_MAX  64u
 
 int nvc_libset_open(struct nvc_libset *out)
 {
@@ -68,8 +68,7 @@ int nvc_libset_read(struct nvc_libset *set, const uint8_t *buf, size_t len, stru
 		struct nvc_library library = {
 		    .soname = (const char *)buf + entry.soname_off,
 		    .path = (const char *)buf + entry.path_off,
-		    .hwcaps =
-		        entry.hwcaps_len == 0 ? NULL : (const char *)buf + entry.hwcaps_off,
+		    .hwcaps = entry.hwcaps_len == 0 ? NULL : (const char *)buf + entry.hwcaps_off,
 		    .hwcap = entry.hwcap,
 		    .flags = entry.flags,
 		    .os_version = entry.os_version};
@@ -190,8 +189,9 @@ int nvc_libset_sort(struct nvc_libset *set)
 bool nvc_libset_rivals(const struct nvc_library *a, const struct nvc_library *b)
 {
 	uint32_t kind = NVC_LDCACHE_ARCH | NVC_LDCACHE_LIBC6;
-	bool same_place = a->hwcaps == NULL ? b->hwcaps == NULL
-	                                    : b->hwcaps != NULL && strcmp(a->hwcaps, b->hwcaps) == 0;
+	bool same_place = a->hwcaps == NULL
+	                      ? b->hwcaps == NULL
+	                      : b->hwcaps != NULL && strcmp(a->hwcaps, b->hwcaps) == 0;
 
 	return same_place && (a->flags & kind) == (b->flags & kind) &&
 	       strcmp(a->soname, b->soname) == 0;

@@ -38,8 +38,8 @@ void nvc_libset_close(struct nvc_libset *set);
 /* Add a library. -1 with errno ENOMEM. */
 int nvc_libset_add(struct nvc_libset *set, const struct nvc_library *library);
 
-/* Add all entries of a cache, whose bytes must outlive the set; `rank` and `place` stay 0. NVC_EMALFORMED for
- * what is no cache, NVC_ELDCACHE and ENOMEM. */
+/* Add all entries of a cache, whose bytes must outlive the set; `rank` and `place` stay 0.
+ * NVC_EMALFORMED for what is no cache, NVC_ELDCACHE and ENOMEM. */
 int nvc_libset_read(struct nvc_libset *set, const uint8_t *buf, size_t len, struct nvc_error *err);
 
 /* Put the libraries in the order that the loader's search by halving needs; those that are equal

@@ -118,10 +118,9 @@ static void rank_entries(const struct nvc_root *root, struct nvc_loader *loader)
 	for (uint32_t i = 0; i < loader->set.count; i++) {
 		struct nvc_library *library = &loader->set.all[i];
 		library->place = find_place(root, loader, library->path);
-		library->rank = library->place == 0 ? RANK_UNKNOWN
-		                                    : RANK_CONFIGURED + library->place - 1;
-		if (last != NULL && library->rank < last->rank &&
-		    nvc_libset_rivals(last, library))
+		library->rank =
+		    library->place == 0 ? RANK_UNKNOWN : RANK_CONFIGURED + library->place - 1;
+		if (last != NULL && library->rank < last->rank && nvc_libset_rivals(last, library))
 			library->rank = last->rank;
 		last = library;
 	}
@@ -160,9 +159,8 @@ int nvc_loader_prepare(const struct nvc_root *root, struct nvc_journal *journal,
 		return -1;
 	if (out->cache.dir_fd < 0)
 		return 0;
-	out->is_musl =
-	    fstatat(out->cache.dir_fd, NVC_CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
-	    exists(root, MUSL_LOADER) && !exists(root, GLIBC_LOADER);
+	out->is_musl = fstatat(out->cache.dir_fd, NVC_CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+	               exists(root, MUSL_LOADER) && !exists(root, GLIBC_LOADER);
 	if (out->is_musl)
 		out->cache.name = MUSL_FILE;
 	if (nvc_cache_save(root, &out->cache, journal, err) < 0)
@@ -228,8 +226,7 @@ static int add_libraries(const struct nvc_root *root, struct nvc_loader *loader,
 		    .path = path,
 		    .flags = nvc_ldscan_flags(strcmp(bits, "32") == 0 ? 32 : 64)};
 		library.place = find_place(root, loader, path);
-		library.rank =
-		    library.place == 0 ? RANK_OURS : RANK_CONFIGURED + library.place - 1;
+		library.rank = library.place == 0 ? RANK_OURS : RANK_CONFIGURED + library.place - 1;
 		if (nvc_libset_add(&loader->set, &library) < 0)
 			return -1;
 		text = nvc_plan_next(bits);
@@ -306,8 +303,8 @@ static int add_to_list(struct nvc_loader *loader, const struct nvc_journal *jour
 	const char *text = nvc_plan_text(plan, op->data), *end = text + op->data_len;
 	const char *old = loader->cache.exists ? (const char *)journal->cache : MUSL_DEFAULT;
 	size_t old_len = loader->cache.exists ? journal->file->cache_len : strlen(MUSL_DEFAULT);
-	struct list list = {
-	    .text = nvc_arena_take(&loader->set.memory, old_len + op->data_len + 2)};
+	struct list list = {.text =
+	                        nvc_arena_take(&loader->set.memory, old_len + op->data_len + 2)};
 
 	if (list.text == NULL)
 		return -1;

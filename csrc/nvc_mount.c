@@ -31,10 +31,10 @@ static int look(int dir_fd, const char *name, struct statx *out)
 
 static struct nvc_mount_id identity(const struct statx *stx)
 {
-	return (struct nvc_mount_id){
-	    .mnt_id = (stx->stx_mask & STATX_MNT_ID) != 0 ? stx->stx_mnt_id : 0,
-	    .dev = makedev(stx->stx_dev_major, stx->stx_dev_minor),
-	    .ino = stx->stx_ino};
+	return (struct nvc_mount_id){.mnt_id =
+	                                 (stx->stx_mask & STATX_MNT_ID) != 0 ? stx->stx_mnt_id : 0,
+	                             .dev = makedev(stx->stx_dev_major, stx->stx_dev_minor),
+	                             .ino = stx->stx_ino};
 }
 
 int nvc_mount_identify(int dir_fd, const char *name, struct nvc_mount_id *out)

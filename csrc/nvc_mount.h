@@ -42,7 +42,7 @@ struct nvc_loose_mount {
 struct nvc_mount_point {
 	int dir_fd, target_fd;
 	const char *name;
-	const char *root, *path; /* for messages: the container's root, and the place in it */
+	const char *root, *path;   /* for messages: the container's root, and the place in it */
 	struct nvc_mount_id below; /* identity of `target_fd` */
 };
 

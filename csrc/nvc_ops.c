@@ -318,7 +318,8 @@ static int cover_cache(struct nvc_ops *ops, const struct nvc_task *task, const u
 	const struct nvc_cache *cache = &ops->loader.cache;
 	struct nvc_loose_mount mount;
 	struct nvc_mount_id id;
-	nvc_autofd int target_fd = openat(cache->dir_fd, cache->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	nvc_autofd int target_fd =
+	    openat(cache->dir_fd, cache->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
 	if (target_fd < 0) {
 		warn(ops, NVC_CACHE_DIR, ": read-only, and has no loader cache" NO_CACHE);
@@ -367,7 +368,8 @@ static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nv
 		return nvc_fail(err, NVC_EINVAL, "check", nvc_task_text(ops, task->op->path),
 		                "the loader cache is always " NVC_CACHE_PATH);
 	if (cache->dir_fd < 0) {
-		warn(ops, NVC_CACHE_DIR, ": not in the container: it gets no loader cache" NO_CACHE);
+		warn(ops, NVC_CACHE_DIR,
+		     ": not in the container: it gets no loader cache" NO_CACHE);
 		return 0;
 	}
 	if (ops->program.fd < 0)
@@ -390,7 +392,7 @@ static int prepare_cache(struct nvc_ops *ops, struct nvc_error *err)
 		return -1;
 	return loader->cache.dir_fd < 0
 	           ? 0
-	           : nvc_cache_save(&ops->root, &loader->cache, ops->journal, err);
+		   : nvc_cache_save(&ops->root, &loader->cache, ops->journal, err);
 }
 
 /* --- the whole plan

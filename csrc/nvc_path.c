@@ -247,7 +247,8 @@ static bool walk_fast(struct walker *w)
 	    w->asked[len - 1] == '/' || strstr(w->asked, "//") || strstr(w->asked, "/."))
 		return false;
 	nvc_autofd int fd = nvc_openat2(w->root->fd, w->asked + 1, how);
-	/* A link on the way would have been told first: so it is missing, and where it was asked. */
+	/* A link on the way would have been told first: so it is missing, and where it was asked.
+	 */
 	bool is_missing = fd < 0 && errno == ENOENT && w->how->mkdir == NULL;
 	if (!is_missing && (fd < 0 || fstat(fd, &st) < 0 || S_ISLNK(st.st_mode)))
 		return false;

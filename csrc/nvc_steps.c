@@ -145,8 +145,8 @@ static int make_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mo
 {
 	int made = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
 	bool is_dir = S_ISDIR(mode);
-	struct nvc_record *record = nvc_step_begin(
-	    ops, is_dir ? NVC_STEP_MKDIR : NVC_STEP_CREATE, task->path, NULL, NULL, err);
+	struct nvc_record *record = nvc_step_begin(ops, is_dir ? NVC_STEP_MKDIR : NVC_STEP_CREATE,
+	                                           task->path, NULL, NULL, err);
 
 	if (record == NULL)
 		return -1;
@@ -168,10 +168,8 @@ int nvc_step_mount_point(struct nvc_ops *ops, const struct nvc_task *task, mode_
 	mode_t mode;
 	nvc_autofd int fd = openat(ops->dir->fd, task->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
-	*out = (struct nvc_mount_point){.dir_fd = ops->dir->fd,
-	                                .name = task->name,
-	                                .root = ops->root.name,
-	                                .path = task->path};
+	*out = (struct nvc_mount_point){
+	    .dir_fd = ops->dir->fd, .name = task->name, .root = ops->root.name, .path = task->path};
 	if (fd < 0 && errno == ENOENT) {
 		out->target_fd = make_mount_point(ops, task, source_mode, &out->below, err);
 		return out->target_fd < 0 ? -1 : 0;

@@ -68,8 +68,8 @@ static void check(struct nvc_libset *first, struct nvc_libset *again)
 	}
 	for (uint32_t i = 0; ordered && i < first->count; i++) {
 		if (!finds(first, &first->all[i]) ||
-		    (i > 0 && nvc_libset_compare_names(first->all[i - 1].soname,
-		                                       first->all[i].soname) < 0))
+		    (i > 0 &&
+		     nvc_libset_compare_names(first->all[i - 1].soname, first->all[i].soname) < 0))
 			abort();
 	}
 }

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -48,10 +47,24 @@ HWCAPS = tuple(
     for level in (2, 3)
 )
 #: Other names of directories: links, and the directories that they lead to.
-LINKS = {"/lib": "usr/lib", "/opt/link": "one", "/srv/absolute": "/opt/two/lib", "/opt/up": "../opt"}
+LINKS = {
+    "/lib": "usr/lib",
+    "/opt/link": "one",
+    "/srv/absolute": "/opt/two/lib",
+    "/opt/up": "../opt",
+}
 SPELLINGS = (*LINKS, "/lib/", "/opt//one", "/opt/./one", "/opt/up/up/one", "/opt/two/../one")
 
-SONAMES = ("liba.so.1", "liba.so.2", "liba.so.10", "libb.so.1", "libb.so", "libodd-1.so", "x.so", "")
+SONAMES = (
+    "liba.so.1",
+    "liba.so.2",
+    "liba.so.10",
+    "libb.so.1",
+    "libb.so",
+    "libodd-1.so",
+    "x.so",
+    "",
+)
 FILES = (
     *("liba.so.1", "liba.so.1.0", "liba.so.1.9", "liba.so.1.10", "liba.so.2", "liba.so.2.1"),
     *("libb.so.1.2.3", "libb.so.1", "libb-2.31.so", "libodd-1.so", "ld-a.so.1", "libnothing.a"),
@@ -87,7 +100,11 @@ INCLUDE_LINE = st.sampled_from(
     (
         *("include /etc/ld.so.conf.d/*.conf", "include ld.so.conf.d/*.conf") * 3,
         *("include ld.so.conf.d/[!a].conf  ld.so.conf.d/a.conf", "\tinclude\tld.so.conf.d/?.conf"),
-        *("include ./ld.so.conf.d/*.conf # all", "include ld.so.conf.d/b.conf", "include nothing/*"),
+        *(
+            "include ./ld.so.conf.d/*.conf # all",
+            "include ld.so.conf.d/b.conf",
+            "include nothing/*",
+        ),
         *("include ld.so.conf.d/.*.conf", "include ld.so.conf.d/*/*", "include /etc/missing"),
     )
 )
@@ -122,7 +139,7 @@ TREES = st.builds(
     Tree,
     st.lists(CONF_LINE | CONF_LINE | ETC_LINE, max_size=5),
     st.lists(INCLUDED, max_size=3),
-    st.lists(FILE, min_size=1, max_size=14)
+    st.lists(FILE, min_size=1, max_size=14),
 )
 
 # What a plan is applied to is as packages have it: a file for each version, and a link for linkers.
