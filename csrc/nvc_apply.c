@@ -10,7 +10,7 @@
 #include "nvc_job.h"
 #include "nvc_ldconfig.h"
 
-#define STOP_MS 1000 /* how long a worker that shall stop may take, before it is killed */
+#define STOP_MS 2000 /* how long a worker that shall stop may take, before it is killed */
 
 /* Put an end that was not a success into words; `said` is what the child left. */
 static int explain(enum nvc_wait end, const struct nvc_error *said, struct nvc_error *err)
