@@ -211,13 +211,32 @@ def orphans() -> Iterator[Orphans]:
     Orphans.adopt(False)
 
 
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bootstrap a Debian root file system; copied by those who change it."""
-    root = tmp_path_factory.mktemp("debian") / "minbase"
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", root],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def bootstrap(request: pytest.FixtureRequest, root: Path, suite: str) -> Path:
+    """Make Debian's smallest root file system; what was fetched is kept in pytest's cache."""
+    assert request.config.cache is not None
+    kept = Path(str(request.config.cache.mkdir("debootstrap"))) / f"{suite}.tar"
+    if not kept.exists():
+        made, packed = root.with_name(f"{suite}-made"), kept.with_suffix(".new")
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", suite, made],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        # posix: times to the nanosecond
+        subprocess.run(["tar", "--format=posix", "-C", made, "-cf", packed, "."], check=True)
+        packed.rename(kept)
+    root.mkdir()
+    subprocess.run(["tar", "-C", root, "--numeric-owner", "-xpf", kept], check=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root file system of Debian bookworm; copied by those who change it."""
+    return bootstrap(request, tmp_path_factory.mktemp("debian") / "bookworm", "bookworm")
+
+
+@pytest.fixture(scope="session")
+def trixie(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root file system of Debian trixie; copied by those who change it."""
+    return bootstrap(request, tmp_path_factory.mktemp("debian") / "trixie", "trixie")
