@@ -51,8 +51,8 @@ int nvc_cache_save(const struct nvc_root *root, struct nvc_cache *cache,
 
 	if (path_fd < 0)
 		return errno == ENOENT ? 0 : fail(root, "open", cache->name, err);
-	nvc_autofd int fd = nvc_path_reopen(root, path_fd);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	nvc_autofd int fd = nvc_path_reopen(root, path_fd, &st);
+	if (fd < 0)
 		return fail(root, "open", cache->name, err);
 	if ((uint64_t)st.st_size > NVC_JOURNAL_CACHE_MAX) {
 		errno = EFBIG;
@@ -82,7 +82,13 @@ int nvc_cache_save(const struct nvc_root *root, struct nvc_cache *cache,
 static int remove_file(const struct nvc_root *root, int dir_fd, const char *name,
                        struct nvc_error *err)
 {
+	struct stat st;
+
 	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT || errno == EISDIR || errno == EBUSY)
+		return 0;
+	/* What is missing is not told from what is there on a read-only file system. */
+	if (errno == EROFS && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+	    errno == ENOENT)
 		return 0;
 	return fail(root, "remove", name, err);
 }
@@ -150,7 +156,6 @@ int nvc_cache_replace(const struct nvc_root *root, const struct nvc_cache *cache
 {
 	struct nvc_record *record = journal == NULL ? NULL : begin(cache, journal, op_index, err);
 	const char *step, *name;
-	bool is_fixed;
 
 	if (journal != NULL && record == NULL)
 		return -1;
@@ -159,13 +164,13 @@ int nvc_cache_replace(const struct nvc_root *root, const struct nvc_cache *cache
 			nvc_journal_mark(record, NVC_RECORD_DONE);
 		return 0;
 	}
-	is_fixed = errno == EROFS || errno == EBUSY;
+	bool is_fixed = errno == EROFS || errno == EBUSY;
 	(void)fail(root, step, name, err);
-	if (unlinkat(cache->dir_fd, TEMPORARY, 0) < 0 && errno != ENOENT && errno != EROFS)
-		return -1;
-	if (record != NULL && is_fixed)
+	/* Where it was not made, what cannot be removed is the image's own. */
+	bool is_gone = unlinkat(cache->dir_fd, TEMPORARY, 0) == 0 || strcmp(name, TEMPORARY) == 0;
+	if (record != NULL && is_gone)
 		nvc_journal_mark(record, NVC_RECORD_UNDONE);
-	return is_fixed ? NVC_CACHE_FIXED : -1;
+	return is_fixed && is_gone ? NVC_CACHE_FIXED : -1;
 }
 
 /* --- ldconfig -----------------------------------------------------------------------------------

@@ -359,7 +359,7 @@ static char *load(struct reader *reader, const char *path)
 {
 	struct stat st;
 	nvc_autofd int path_fd = nvc_path_open(reader->root, path, &st);
-	nvc_autofd int fd = path_fd < 0 ? -1 : nvc_path_reopen(reader->root, path_fd);
+	nvc_autofd int fd = path_fd < 0 ? -1 : nvc_path_reopen(reader->root, path_fd, &st);
 
 	if (fd < 0)
 		return NULL;

@@ -167,10 +167,9 @@ static int read_facts(struct scan *scan, int path_fd, struct candidate *one)
 	struct nvc_elf_facts facts;
 	struct nvc_error err;
 	struct stat st;
-	nvc_autofd int fd = nvc_path_reopen(scan->root, path_fd);
+	nvc_autofd int fd = nvc_path_reopen(scan->root, path_fd, &st);
 
-	if (fd < 0 || fstat(fd, &st) < 0 ||
-	    nvc_elf_read_fd(fd, one->name, (uint64_t)st.st_size, &facts, &err) < 0)
+	if (fd < 0 || nvc_elf_read_fd(fd, one->name, (uint64_t)st.st_size, &facts, &err) < 0)
 		return 0;
 	one->dev = st.st_dev;
 	one->ino = st.st_ino;

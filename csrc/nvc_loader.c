@@ -153,18 +153,18 @@ static int read_old(const struct nvc_root *root, const struct nvc_journal *journ
 int nvc_loader_prepare(const struct nvc_root *root, struct nvc_journal *journal,
                        struct nvc_loader *out, struct nvc_error *err)
 {
-	struct stat st;
-
 	if (nvc_cache_open(root, NVC_CACHE_NAME, &out->cache, err) < 0)
 		return -1;
 	if (out->cache.dir_fd < 0)
 		return 0;
-	out->is_musl = fstatat(out->cache.dir_fd, NVC_CACHE_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
-	               exists(root, MUSL_LOADER) && !exists(root, GLIBC_LOADER);
-	if (out->is_musl)
-		out->cache.name = MUSL_FILE;
 	if (nvc_cache_save(root, &out->cache, journal, err) < 0)
 		return -1;
+	if (!out->cache.exists && exists(root, MUSL_LOADER) && !exists(root, GLIBC_LOADER)) {
+		out->is_musl = true;
+		out->cache.name = MUSL_FILE;
+		if (nvc_cache_save(root, &out->cache, journal, err) < 0)
+			return -1;
+	}
 	if (nvc_libset_open(&out->set) < 0)
 		return fail(root, "memory", err);
 	if (out->is_musl)
@@ -240,8 +240,9 @@ static const char *find_shadow(const struct nvc_libset *set, const char *text, c
 {
 	for (uint32_t i = 0; i + 1 < set->count; i++) {
 		const struct nvc_library *first = &set->all[i], *next = first + 1;
-		if (first->rank >= RANK_UNKNOWN && next->path >= text && next->path < end &&
-		    !(first->path >= text && first->path < end) && nvc_libset_rivals(first, next))
+		if (first->rank >= RANK_UNKNOWN && first->path[0] == '/' && next->path >= text &&
+		    next->path < end && !(first->path >= text && first->path < end) &&
+		    nvc_libset_rivals(first, next))
 			return first->path;
 	}
 	return NULL;

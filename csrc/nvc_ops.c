@@ -87,7 +87,6 @@ static int mount_tmpfs(struct nvc_ops *ops, const struct nvc_task *task, struct 
 	if (nvc_step_attach(ops, &ops->loose[task->index], &at, &id, err) < 0)
 		return -1;
 	ops->tmpfs[ops->tmpfs_count++] = id.dev;
-	nvc_step_forget(ops);
 	return 0;
 }
 
@@ -360,6 +359,18 @@ static int write_cache(struct nvc_ops *ops, const struct nvc_task *task, struct 
 	return result == NVC_CACHE_FIXED ? cover_cache(ops, task, data, len, err) : result;
 }
 
+/* Open the cache's directory again: the plan may have mounted something over it. */
+static int reopen_cache(struct nvc_ops *ops, struct nvc_error *err)
+{
+	struct nvc_cache now;
+
+	if (nvc_cache_open(&ops->root, ops->loader.cache.name, &now, err) < 0)
+		return -1;
+	nvc_close_fd(&ops->loader.cache.dir_fd);
+	ops->loader.cache.dir_fd = now.dir_fd;
+	return 0;
+}
+
 static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err)
 {
 	const struct nvc_cache *cache = &ops->loader.cache;
@@ -367,6 +378,8 @@ static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nv
 	if (strcmp(nvc_task_text(ops, task->op->path), NVC_CACHE_PATH) != 0)
 		return nvc_fail(err, NVC_EINVAL, "check", nvc_task_text(ops, task->op->path),
 		                "the loader cache is always " NVC_CACHE_PATH);
+	if (cache->dir_fd >= 0 && reopen_cache(ops, err) < 0)
+		return -1;
 	if (cache->dir_fd < 0) {
 		warn(ops, NVC_CACHE_DIR,
 		     ": not in the container: it gets no loader cache" NO_CACHE);

@@ -302,14 +302,13 @@ int nvc_path_open(const struct nvc_root *root, const char *path, struct stat *st
 	return fd < 0 || fstat(fd, st) < 0 ? -1 : nvc_steal_fd(&fd);
 }
 
-int nvc_path_reopen(const struct nvc_root *root, int path_fd)
+int nvc_path_reopen(const struct nvc_root *root, int path_fd, struct stat *st)
 {
 	char name[16];
-	struct stat st;
 
-	if (fstat(path_fd, &st) < 0)
+	if (fstat(path_fd, st) < 0)
 		return -1;
-	if (!S_ISREG(st.st_mode)) {
+	if (!S_ISREG(st->st_mode)) {
 		errno = EINVAL;
 		return -1;
 	}

@@ -52,6 +52,7 @@ int nvc_path_walk(const struct nvc_root *root, const char *path, const struct nv
  * it does for who is in there. Returns the fd, or -1 with errno. */
 int nvc_path_open(const struct nvc_root *root, const char *path, struct stat *st);
 
-/* Open for reading what an O_PATH descriptor of a regular file stands for; never blocks. -1 with
- * errno: EINVAL for anything but a regular file, since to open a device may be to use it. */
-int nvc_path_reopen(const struct nvc_root *root, int path_fd);
+/* Open for reading what an O_PATH descriptor of a regular file stands for; never blocks. `*st` is
+ * of that file. -1 with errno: EINVAL for anything but a regular file, since to open a device may
+ * be to use it. */
+int nvc_path_reopen(const struct nvc_root *root, int path_fd, struct stat *st);

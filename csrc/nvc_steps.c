@@ -117,10 +117,17 @@ int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *er
 	return 0;
 }
 
-void nvc_step_forget(struct nvc_ops *ops)
+/* Forget the directories that a mount at `path` covers. */
+static void forget_below(struct nvc_ops *ops, const char *path)
 {
-	nvc_close_fd(&ops->dirs[0].place.fd);
-	nvc_close_fd(&ops->dirs[1].place.fd);
+	size_t len = strlen(path);
+
+	for (int i = 0; i < 2; i++) {
+		struct nvc_place *dir = &ops->dirs[i].place;
+		if (strncmp(dir->path, path, len) == 0 &&
+		    (dir->path[len] == '/' || dir->path[len] == '\0'))
+			nvc_close_fd(&dir->fd);
+	}
 }
 
 /* --- mount points --------------------------------------------------------------------------------
@@ -253,5 +260,7 @@ int nvc_step_attach(struct nvc_ops *ops, const struct nvc_loose_mount *mount,
 	nvc_autofd int root_fd = found_fd;
 	if (attach_alone(ops, mount, at, id, err) < 0)
 		return -1;
+	if (S_ISDIR(mount->mode))
+		forget_below(ops, at->path);
 	return left == NULL ? 0 : return_to_group(ops, left, root_fd, at->path, err);
 }

@@ -26,9 +26,6 @@ int nvc_step_fail(const struct nvc_ops *ops, const char *step, const char *path,
  * the place. Neighbours in a plan mostly share it. */
 int nvc_step_go(struct nvc_ops *ops, struct nvc_task *task, struct nvc_error *err);
 
-/* Forget the directories: something may be mounted over them now. */
-void nvc_step_forget(struct nvc_ops *ops);
-
 struct nvc_record *nvc_step_begin(struct nvc_ops *ops, enum nvc_step step, const char *path,
                                   const char *arg, const char *old, struct nvc_error *err);
 
