@@ -8,6 +8,7 @@ import pytest
 from libnvc import RequestError, plan_to_text
 from libnvc import plan as ops
 from libnvc._native.flat import encode
+from libnvc._render.oci import edit_oci
 
 EXAMPLES: dict[str, ops.Operation] = {
     "Tmpfs": ops.Tmpfs(origin="o", path="/a"),
@@ -24,6 +25,7 @@ EXAMPLES: dict[str, ops.Operation] = {
     "Group": ops.Group(origin="o", path="", gid=1),
 }
 REFUSED_BY_APPLY = {"Env", "Group"}
+IN_A_DOCUMENT = {"DeviceNode", "DeviceAccess", "Env", "Group"}
 
 
 @pytest.mark.parametrize("kind", ops.KINDS)
@@ -39,6 +41,19 @@ def test_apply_takes_or_refuses_by_name(kind: str) -> None:
         "it belongs into the container's configuration"
     )
     assert (caught.value.operation, caught.value.origin) == (0, "o")
+
+
+@pytest.mark.parametrize("kind", ops.KINDS)
+def test_a_document_takes_it_or_leaves_it_for_the_hook(kind: str) -> None:
+    plan = ops.Plan(operations=(EXAMPLES[kind],))
+    document, left = edit_oci({}, plan)
+    if kind in IN_A_DOCUMENT:
+        assert document != {}
+        assert left.operations == ()
+    else:
+        assert document == {}
+        assert left == plan
+        assert encode(left).startswith(b"nvcplan\0")
 
 
 @pytest.mark.parametrize("kind", ops.KINDS)

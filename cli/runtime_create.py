@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give a container that is about to be created what it asks for, by its OCI configuration."""
+
+from __future__ import annotations
+
+import os
+
+import libnvc
+from libnvc._native.flat import encode
+from libnvc._oci.document import dumps, read
+from libnvc._oci.wanted import decode, read_container
+from libnvc._render.oci import add_hook, edit_oci, hook_name, remove_hooks
+from libnvc._system.programs import find_program
+from libnvc._system.userns import in_user_namespace
+from libnvc.errors import NvcError, RequestError
+
+from .container_common import CommandError, discover, mig_control, start
+from .runtime_request import read_request, read_settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from libnvc._config.settings import Config
+    from libnvc._oci.wanted import Container, Wanted
+
+    from .runtime_args import Call
+    from .runtime_log import RuntimeLog
+
+#: The hook of containers that the runtime gives nothing itself, under both of its names.
+_PRESTART = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
+_HOOK = _PRESTART[0]
+_STAGE = "createRuntime"
+_PLAN = "nvidia-container.plan"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: The kind of device names for which no CDI file is looked up.
+_OWN_KIND = "runtime.nvidia.com/gpu="
+
+
+def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
+    """Change the configuration of a container that asks for GPUs; leave all others alone.
+
+    Args:
+        config: the runtime's; its mode is the one to use.
+        call: the command line.
+        programs: the directory of the programs of this installation.
+        log: takes what was granted and refused.
+
+    Raises:
+        CommandError, NvcError: nothing was changed.
+    """
+    bundle = os.path.abspath(call.bundle or ".")
+    path = f"{bundle}/config.json"
+    document = _read(path)
+    container = read_container(document)
+    mode, wanted = _resolve(config, container)
+    for line in wanted.refused:
+        log.warn(f"container {call.container}: {line}")
+    if wanted.devices is None:
+        return
+    if mode == "legacy":
+        edited = _with_prestart(document, config, programs)
+    else:
+        edited = _with_plan(document, container, wanted, config, bundle, programs, log)
+    log.info(
+        f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
+        f"devices '{','.join(wanted.devices)}', capabilities '{','.join(wanted.capabilities)}', "
+        f"IMEX channels '{','.join(wanted.imex_channels)}'"
+    )
+    if edited != document:
+        _replace(path, dumps(edited))
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        return read(path)
+    except NvcError as error:
+        raise CommandError(
+            "input", f"failed to construct OCI spec modifier: failed to load OCI spec: {error}"
+        ) from None
+
+
+def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
+    """Return the mode in which a container is given what it wants, and that."""
+    mode = config.runtime.mode
+    if mode not in ("auto", "legacy", "csv", "cdi", "jit-cdi"):
+        raise CommandError(
+            "input", f'failed to construct OCI spec modifier: invalid mode "{mode}"'
+        )
+    if mode in ("auto", "cdi"):
+        wanted = decode(container, config, annotations=True)
+        names = wanted.devices or ()
+        if mode == "cdi" or (names and all(_is_cdi_name(name) for name in names)):
+            return _cdi(wanted)
+    if mode == "csv":
+        raise RequestError(
+            'mode "csv" (Tegra): not supported: set nvidia-container-runtime.mode to "auto"'
+        )
+    return "legacy" if mode == "legacy" else "jit-cdi", decode(container, config, annotations=False)
+
+
+def _cdi(wanted: Wanted) -> tuple[str, Wanted]:
+    """Take the names that mean this planner; files of CDI are not read."""
+    names = wanted.devices or ()
+    others = [name for name in names if not name.startswith(_OWN_KIND)]
+    if others and len(others) < len(names):
+        raise RequestError(
+            "error modifying OCI spec: requesting a CDI device with vendor 'runtime.nvidia.com' "
+            "is not supported when requesting other CDI devices"
+        )
+    if others:
+        raise RequestError(
+            "could not apply required modification to OCI specification: error modifying OCI spec: "
+            f"failed to inject CDI devices: unresolvable CDI devices {', '.join(others)}: CDI "
+            "specifications are not read: let the engine resolve these names, or ask for "
+            "runtime.nvidia.com/gpu=0 or by NVIDIA_VISIBLE_DEVICES=0"
+        )
+    devices = tuple(name.removeprefix(_OWN_KIND) for name in names)
+    return "jit-cdi", wanted.replace(devices=None if wanted.devices is None else devices)
+
+
+def _is_cdi_name(name: str) -> bool:
+    kind, _, device = name.partition("=")
+    vendor, _, cls = kind.partition("/")
+    return bool(vendor and cls and device)
+
+
+def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> dict[str, Any]:
+    """Return the configuration with the prestart hook, which does everything."""
+    hooks = (document.get("hooks") or {}).get("prestart") or ()
+    if any(hook_name(hook) in _PRESTART for hook in hooks):
+        return document
+    hook = _hook_path(config, programs)
+    return add_hook(document, "prestart", {"path": hook, "args": [_base(hook), "prestart"]})
+
+
+def _with_plan(
+    document: dict[str, Any],
+    container: Container,
+    wanted: Wanted,
+    config: Config,
+    bundle: str,
+    programs: str,
+    log: RuntimeLog,
+) -> dict[str, Any]:
+    """Return the configuration with what a plan gives, the rest of which becomes a hook."""
+    rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
+    plan = _make_plan(wanted, config, rootfs, log)
+    nodes = not (container.has_user_namespace or in_user_namespace())
+    bare = remove_hooks(remove_hooks(document, "prestart", _PRESTART), _STAGE, (_HOOK,))
+    edited, rest = edit_oci(bare, plan, nodes=nodes)
+    if not rest.operations:
+        return edited
+    file = f"{bundle}/{_PLAN}"
+    _replace(file, encode(rest))
+    hook = {
+        "path": f"{programs}/{_HOOK}",
+        "args": [_HOOK, "create-runtime", file, rootfs],
+        "env": [_PATH],
+    }
+    return add_hook(edited, _STAGE, hook, first=True)
+
+
+def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> libnvc.Plan:
+    request = read_request(wanted, config, libnvc.inspect_rootfs(rootfs))
+    settings = read_settings(config)
+    with start(settings, request.imex_channels) as debug:
+        found = discover(
+            settings,
+            debug,
+            request,
+            mig_control=mig_control(config=request.mig_config, monitor=request.mig_monitor),
+        )
+    plan = libnvc.make_plan(found, request)
+    for warning in plan.warnings:
+        log.warn(warning)
+    return plan
+
+
+def _hook_path(config: Config, programs: str) -> str:
+    """Return the path of the prestart hook: of this installation, unless another is configured."""
+    name = config.hook.path
+    if name.startswith("/"):
+        return name
+    own = f"{programs}/{name}"
+    return own if os.path.exists(own) else find_program(name, os.environ["PATH"]) or own
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Give a file new content in one step; owner and permissions of an old one stay.
+
+    Raises:
+        NvcError: that failed; the old file is as it was.
+    """
+    new = f"{path}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(new, flags, 0o600)
+        try:
+            _keep_access(path, file)
+            left = memoryview(content)
+            while left:
+                left = left[os.write(file, left) :]
+            os.rename(new, path)
+        except BaseException:
+            os.unlink(new)
+            raise
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise NvcError(
+            f"could not write {path}: {(error.strerror or '').lower()}",
+            errno=error.errno or 0,
+            path=path,
+            step="write",
+        ) from None
+
+
+def _keep_access(path: str, file: int) -> None:
+    try:
+        old = os.lstat(path)
+    except FileNotFoundError:
+        return
+    mine = os.fstat(file)
+    if (old.st_uid, old.st_gid) != (mine.st_uid, mine.st_gid):
+        os.fchown(file, old.st_uid, old.st_gid)
+    os.fchmod(file, old.st_mode & 0o7777)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the log of `nvidia-container-runtime`, in the format of the low-level runtimes.
+
+It goes into the file of the configuration and into the one that the engine names for the low-level
+runtime, where engines look for what to tell their users.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .container_common import Log
+from .output import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Each level logs what stands before it, too.
+LEVELS = ("panic", "fatal", "error", "warning", "info", "debug", "trace")
+_NOWHERE = ("", "/dev/null")
+
+
+class RuntimeLog(Log):
+    """A log in files; what cannot be opened or written is left out: a log stops no container."""
+
+    def __init__(self, files: Sequence[tuple[str, bool]], level: str) -> None:
+        """Open the files for appending.
+
+        Args:
+            files: path, and whether it takes JSON.
+            level: one of `LEVELS`; any other means "info".
+        """
+        self._level = LEVELS.index(level if level in LEVELS else "info")
+        self._open = [(fd, as_json) for path, as_json in files if (fd := _append(path)) >= 0]
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def __exit__(self, *_: object) -> None:
+        for fd, _as_json in self._open:
+            os.close(fd)
+        self._open = []
+
+    def info(self, text: str) -> None:
+        """Write a message."""
+        self.write("info", text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        self.write("warning", text)
+
+    def write(self, level: str, text: str) -> None:
+        """Write a line of a level."""
+        if not self._open or LEVELS.index(level) > self._level:
+            return
+        for fd, as_json in self._open:
+            try:
+                os.write(fd, os.fsencode(line(level, text, as_json=as_json)))
+            except OSError:
+                continue
+
+
+def line(level: str, text: str, *, as_json: bool = False) -> str:
+    """Return a line of the log, its end included."""
+    import time
+
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if as_json:
+        return f'{{"level":"{level}","msg":{_quoted(text)},"time":"{now}"}}\n'
+    return f'time="{now}" level={level} msg={_quoted(text)}\n'
+
+
+def _quoted(text: str) -> str:
+    from _json import encode_basestring_ascii
+
+    return encode_basestring_ascii(one_line(text))
+
+
+def _append(path: str) -> int:
+    if path in _NOWHERE:
+        return -1
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            os.makedirs(os.path.dirname(path), 0o755)
+        return os.open(path, flags, 0o644)
+    except OSError:
+        return -1

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say what a container wants as a request to the planner, and as settings of the discovery."""
+
+from __future__ import annotations
+
+from libnvc.model import Request
+
+from .container_common import Settings, imex_channels, wants_mig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from libnvc._config.settings import Config
+    from libnvc._oci.wanted import Wanted
+    from libnvc.model import Layout
+
+#: What `configure` is told for each mode of the configuration; any other means "disabled".
+COMPAT_MODES = {"ldconfig": "ldconfig", "mount": "mount"}
+
+
+def compat_mode(config: Config) -> str:
+    """Return what becomes of the image's CUDA compatibility libraries."""
+    return COMPAT_MODES.get(config.runtime.cuda_compat_mode, "disabled")
+
+
+def read_request(wanted: Wanted, config: Config, layout: Layout) -> Request:
+    """Return the request of a container."""
+    return Request(
+        devices=wanted.devices or (),
+        capabilities=wanted.capabilities,
+        requirements=wanted.requirements,
+        mig_config=wants_mig("mig-config", (wanted.mig_config,)),
+        mig_monitor=wants_mig("mig-monitor", (wanted.mig_monitor,)),
+        imex_channels=imex_channels(wanted.imex_channels),
+        cuda_compat_mode=compat_mode(config),
+        layout=layout,
+    )
+
+
+def read_settings(config: Config) -> Settings:
+    """Return what `nvidia-container-cli` would be told by its global options."""
+    cli = config.cli
+    given: dict[str, str] = {}
+    if cli.root:
+        given["root"] = cli.root
+    if cli.ldcache:
+        given["ldcache"] = cli.ldcache
+    user = None
+    if cli.user:
+        from .container_user import parse_user
+
+        user = parse_user(cli.user)
+    return Settings(
+        **given,
+        user=user,
+        debug=cli.debug,
+        load_kmods=cli.load_kmods,
+        no_create_imex_channels="disable-imex-channel-creation" in config.features,
+    )
