@@ -34,6 +34,7 @@ MODULES = [
     "mount",
     "group",
     "journal",
+    "lock",
     "cgroup",
     "devlist",
     "devprog",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._render.text import plan_to_text
     from .errors import (
         ApplyError,
+        ConfigError,
         ContainerError,
         DiscoveryError,
         DriverNotFoundError,
@@ -79,6 +80,7 @@ __all__ = [
     "ApplyError",
     "BindMount",
     "Capability",
+    "ConfigError",
     "ContainerError",
     "DeviceAccess",
     "DeviceFile",
@@ -140,6 +142,7 @@ _NAMES = {
     "_render.text": ("plan_to_text",),
     "errors": (
         "ApplyError",
+        "ConfigError",
         "ContainerError",
         "DiscoveryError",
         "DriverNotFoundError",

@@ -8,6 +8,7 @@
     │   ├── DriverNotFoundError     no driver under the root, or its kernel module is not loaded
     │   ├── MalformedFileError      a file is not what it claims to be
     │   └── ProbeError              NVML failed, hung past its deadline, or crashed
+    ├── ConfigError             config.toml does not say what it must
     ├── RequestError            the request cannot be planned
     │   ├── UnknownDeviceError      a selector that names no device
     │   ├── MissingDeviceError      a device is known but the host has no node of it
@@ -78,6 +79,10 @@ class MalformedFileError(DiscoveryError):
 
 class ProbeError(DiscoveryError):
     """NVML failed, did not answer before its deadline, or crashed."""
+
+
+class ConfigError(NvcError):
+    """A configuration file cannot be read, is not TOML, or holds a value that is not allowed."""
 
 
 class RequestError(NvcError):

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import os
 
-from .._native.apply import JournalFile, start_time
+from .._native.apply import (
+    JournalFile,
+    release_lock,
+    remove_unheld_lock,
+    root_lock_name,
+    start_time,
+    take_lock,
+)
 from .._rundir import DIRECTORY, open_directory
-from ..errors import ContainerError, MalformedFileError
-from .lock import acquire, create, release, remove_unheld, unlink
+from ..errors import ContainerError, MalformedFileError, NvcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +62,8 @@ class Journals:
         if self._directory < 0:
             return
         try:
-            self._lock = acquire(self._lock_name, self._directory, path(self._lock_name), timeout)
+            shown = path(self._lock_name)
+            self._lock = take_lock(self._lock_name, self._directory, shown, timeout)
             if self._lock < 0:
                 raise ContainerError(
                     f"process {pid}: something else is being applied to its container, or "
@@ -68,11 +75,11 @@ class Journals:
             raise
 
     def _lock_root(self, target: Target, timeout: float) -> None:
-        self._root_name = _root_lock_name(target.pid, target.rootfs)
+        self._root_name = root_lock_name(target.pid, target.rootfs)
         if not self._root_name:
             return
         shown = path(self._root_name)
-        self._root_lock = acquire(self._root_name, self._directory, shown, timeout)
+        self._root_lock = take_lock(self._root_name, self._directory, shown, timeout)
         if self._root_lock < 0:
             self.warnings = (
                 f"{shown}: another container with this root file system is being changed for more "
@@ -81,9 +88,9 @@ class Journals:
 
     def _unlock(self) -> None:
         if self._root_lock >= 0:
-            release(self._root_lock, self._root_name, self._directory)
+            release_lock(self._root_lock, self._root_name, self._directory)
         if self._lock >= 0:
-            release(self._lock, "" if self._numbers() else self._lock_name, self._directory)
+            release_lock(self._lock, "" if self._numbers() else self._lock_name, self._directory)
         os.close(self._directory)
 
     def __enter__(self) -> Self:
@@ -100,7 +107,7 @@ class Journals:
         there = os.listdir(self._directory)
         _prune(self._directory, [name for name in there if not self._is_own(name)])
         name = f"{self._prefix}{max(self._numbers(there), default=0) + 1}"
-        fd = create(name, os.O_EXCL, self._directory, path(name))
+        fd = _create(name, self._directory)
         return JournalFile(fd, self._directory, name)
 
     def _is_own(self, name: str) -> bool:
@@ -129,7 +136,7 @@ class Journals:
     def remove(self, name: str) -> None:
         """Remove a journal; that it is gone already is fine."""
         if name:
-            unlink(name, self._directory)
+            _unlink(name, self._directory)
 
     def _numbers(self, there: list[str] | None = None) -> list[int]:
         if self._directory < 0:
@@ -164,13 +171,26 @@ def path(name: str) -> str:
     return f"{DIRECTORY}/{name}" if name else ""
 
 
-def _root_lock_name(pid: int, rootfs: str) -> str:
-    """Return the name of the lock for a container's root file system, "" if it is not there."""
+def _create(name: str, directory: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        status = os.stat(f"/proc/{pid}/root{rootfs}")
-    except (OSError, ValueError):  # ValueError: a NUL
-        return ""  # whoever applies says what is wrong
-    return f"{_ROOT_LOCK}{status.st_dev}.{status.st_ino}"
+        return os.open(name, flags, 0o600, dir_fd=directory)
+    except OSError as error:
+        shown = path(name)
+        raise NvcError(
+            f"file creation failed: {shown}: {str(error.strerror).lower()}",
+            errno=error.errno or 0,
+            path=shown,
+            step="file creation",
+        ) from error
+
+
+def _unlink(name: str, directory: int) -> None:
+    """Remove a file, which may be missing."""
+    try:  # noqa: SIM105 - contextlib costs more than all of this module
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
 
 
 def _prune(directory: int, names: list[str]) -> None:
@@ -179,9 +199,9 @@ def _prune(directory: int, names: list[str]) -> None:
     for name in names:
         pid, started, _ = _parse(name)
         if name.startswith(_ROOT_LOCK):
-            remove_unheld(name, directory)
+            remove_unheld_lock(name, directory)
         elif pid and gone.setdefault((pid, started), _is_gone(pid, started)):
-            unlink(name, directory)
+            _unlink(name, directory)
 
 
 def _is_gone(pid: int, started: int) -> bool:

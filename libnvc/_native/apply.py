@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand a flat plan, or a journal, to the C core."""
+"""Hand a flat plan, or a journal, to the C core; hold the locks that go with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 from libnvc._core import ffi, lib
 
-from ..errors import NvcError, RollbackError
+from ..errors import NvcError, RequestError, RollbackError
 from .check import encode_path, printable, raise_error
 
 TYPE_CHECKING = False
@@ -26,6 +26,69 @@ def start_time(pid: int) -> int:
     if lib.nvc_container_start_time(pid, out, err) < 0:
         raise_error(err)
     return int(out[0])
+
+
+def take_lock(name: str, directory: int, shown: str, timeout: float) -> int:
+    """Return the descriptor that holds a lock, -1 if others hold it for longer than `timeout`.
+
+    Processes that inherit the descriptor hold the lock, too. Signal handlers of Python run
+    meanwhile.
+
+    Args:
+        name: of its file, made if missing.
+        directory: the descriptor of where it is.
+        shown: the path, for messages.
+        timeout: seconds.
+
+    Raises:
+        NvcError: its file cannot be made.
+    """
+    name_bytes = ffi.new("char[]", encode_path(name))
+    left = ffi.new("int *", int(timeout * 1000))
+    out = ffi.new("int *", -1)
+    err = ffi.new("struct nvc_error *")
+    result = lib.NVC_LOCK_BUSY
+    try:
+        while result == lib.NVC_LOCK_BUSY:  # Python runs its signal handlers here
+            result = lib.nvc_lock_take(directory, name_bytes, left, out, err)
+    except BaseException:
+        if out[0] >= 0:
+            release_lock(out[0], "", directory)
+        raise
+    if result < 0:
+        raise_error(err, path=shown)
+    return int(out[0])
+
+
+def release_lock(lock: int, name: str, directory: int) -> None:
+    """Give a lock back; its file goes if it is named.
+
+    Args:
+        lock: what `take_lock` returned.
+        name: of its file, or "" where that stays.
+        directory: where the file is.
+    """
+    lib.nvc_lock_release(lock, directory, encode_path(name))
+
+
+def remove_unheld_lock(name: str, directory: int) -> None:
+    """Remove the file of a lock that nobody holds: its owner was killed."""
+    lib.nvc_lock_remove_unheld(directory, os.fsencode(name))
+
+
+def root_lock_name(pid: int, rootfs: str) -> str:
+    """Return the name of the lock for a container's root file system, "" if it is not there.
+
+    Args:
+        pid: a process that sees it.
+        rootfs: its path there; "" for the root of the process.
+    """
+    out = ffi.new("char[64]")
+    try:
+        found = lib.nvc_lock_name_root(pid, encode_path(rootfs), out)
+    except RequestError:
+        return ""  # whoever applies says what is wrong
+    return os.fsdecode(ffi.string(out)) if found else ""
 
 
 class JournalFile:

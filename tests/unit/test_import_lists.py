@@ -33,7 +33,6 @@ STANDARD = {
     "_thread",
     "errno",
     "gc",
-    "fcntl",  # the lock of a container's journals
     "pwd",
     "struct",
     "time",

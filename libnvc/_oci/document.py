@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and write OCI documents: JSON by the interpreter's C code, without loading `json`.
+
+The scanner and encoder are those that `json` uses; it and `re` are loaded for an error only, since
+the scanner's own exception lives there.
+"""
+
+from __future__ import annotations
+
+import os
+from _json import encode_basestring, make_encoder, make_scanner
+from stat import S_ISREG
+
+from ..errors import MalformedFileError, NvcError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO, NoReturn
+
+MAX_SIZE = 16 << 20  # bytes
+
+_BLANKS = " \t\n\r"
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return an OCI configuration; of members given twice the last holds.
+
+    Raises:
+        NvcError: it cannot be opened; errno and path are set.
+        MalformedFileError: it is not a regular file, larger than `MAX_SIZE`, or not one JSON
+            object in UTF-8; line and column are named.
+    """
+    try:
+        return _decode(_read_file(path))
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise NvcError(
+            f"{_shown(path)}: {why}", errno=error.errno or 0, path=path, step="open"
+        ) from error
+    except ValueError as error:
+        message = f"{_shown(path)}: not an OCI configuration: {_reason(error)}"
+        raise MalformedFileError(message, path=path, step="parse") from error
+
+
+def read_state(stream: BinaryIO) -> dict[str, Any]:
+    """Return the container state that a runtime writes to a hook's standard input.
+
+    Raises:
+        MalformedFileError: it is larger than `MAX_SIZE`, or not one JSON object in UTF-8.
+    """
+    try:
+        return _decode(stream.read(MAX_SIZE + 1))
+    except ValueError as error:
+        message = f"could not decode container state: {_reason(error)}"
+        raise MalformedFileError(message, step="parse") from error
+
+
+def dumps(document: dict[str, Any]) -> bytes:
+    """Return a document as one line of JSON.
+
+    Raises:
+        MalformedFileError: it is nested too deeply.
+        TypeError: it holds what JSON has not.
+        ValueError: it holds a number that JSON has not.
+    """
+    encode = make_encoder(None, _refuse, encode_basestring, None, ":", ",", False, False, False)
+    try:
+        text = "".join(encode(document, 0))
+    except RecursionError as error:
+        raise MalformedFileError("OCI configuration: nested too deeply") from error
+    # Half of a surrogate pair has no UTF-8; its escape in JSON is Python's.
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
+def _read_file(path: str) -> bytes:
+    # A FIFO would let us wait for a writer for ever.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(fd, "rb", buffering=0) as file:
+        if not S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a regular file")
+        data = b""
+        while len(data) <= MAX_SIZE and (more := file.read(MAX_SIZE + 1 - len(data))):
+            data += more
+    return data
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_SIZE:
+        raise ValueError(f"larger than {MAX_SIZE} bytes")
+    text = data.decode()
+    start = len(text) - len(text.lstrip(_BLANKS))
+    try:
+        value, end = _scan_once(text, start)
+    except StopIteration as stop:
+        _fail_at(text, stop.value, "expecting value")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    rest = text[end:].lstrip(_BLANKS)
+    if rest:
+        _fail_at(text, len(text) - len(rest), "extra data")
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _scan_once(text: str, start: int) -> tuple[Any, int]:
+    try:
+        scanned: tuple[Any, int] = _scan(text, start)
+    except SystemError:
+        # Python 3.11 raises the exception of `json` only where that is loaded already.
+        import json.decoder  # noqa: F401
+
+        scanned = _scan(text, start)
+    return scanned
+
+
+def _fail_at(text: str, at: int, why: str) -> NoReturn:
+    line = text.count("\n", 0, at) + 1
+    column = at - text.rfind("\n", 0, at)
+    raise ValueError(f"{why} (line {line}, column {column})")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 (byte {error.start})"
+    line = getattr(error, "lineno", 0)
+    if line:  # the scanner's own exception
+        message: str = error.msg  # type: ignore[attr-defined]
+        column: int = error.colno  # type: ignore[attr-defined]
+        return f"{message[:1].lower()}{message[1:]} (line {line}, column {column})"
+    return str(error)
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"the number {text[:20]} is out of range")
+    return value
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python limits what it converts
+        raise ValueError("a number has too many digits") from None
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"{type(value).__name__} is not in JSON")
+
+
+def _shown(text: str) -> str:
+    from .._planner.checks import printable
+
+    return printable(text)
+
+
+class _Context:
+    """What the scanner asks for; `json.JSONDecoder` has the same names."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    array_hook = None
+    parse_float = staticmethod(_float)
+    parse_int = staticmethod(_int)
+    parse_constant = staticmethod(_constant)
+
+
+_scan: Any = make_scanner(_Context())  # type: ignore[arg-type]
