@@ -81,7 +81,7 @@ def _become(
     if call.is_create:
         _create(config.replace(runtime=settings), call, program, logs)
     try:
-        os.execve(runtime, [runtime, *words], environment)
+        os.execve(runtime, [runtime, *words], environment)  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise CommandError("input", f"could not exec '{runtime}': {error.strerror}") from None
 

@@ -8,7 +8,8 @@ import os
 import libnvc
 from libnvc._native.flat import encode
 from libnvc._oci.document import dumps, read
-from libnvc._oci.wanted import decode, read_container
+from libnvc._oci.wanted import decode, is_cdi_name, read_container
+from libnvc._record import Record
 from libnvc._render.oci import add_hook, edit_oci, hook_name, remove_hooks
 from libnvc._system.programs import find_program
 from libnvc._system.userns import in_user_namespace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Container, Wanted
+    from libnvc.plan import Plan
 
     from .runtime_args import Call
     from .runtime_log import RuntimeLog
@@ -36,6 +38,14 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: The kind of device names for which no CDI file is looked up.
 _OWN_KIND = "runtime.nvidia.com/gpu="
+
+
+class _Places(Record):
+    """Absolute paths: the bundle, the container's root, the programs of this installation."""
+
+    bundle: str
+    rootfs: str
+    programs: str
 
 
 def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
@@ -62,7 +72,10 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
     if mode == "legacy":
         edited = _with_prestart(document, config, programs)
     else:
-        edited = _with_plan(document, container, wanted, config, bundle, programs, log)
+        rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
+        plan = _make_plan(wanted, config, rootfs, log)
+        places = _Places(bundle=bundle, rootfs=rootfs, programs=programs)
+        edited = _with_plan(document, plan, container, places)
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
         f"devices '{','.join(wanted.devices)}', capabilities '{','.join(wanted.capabilities)}', "
@@ -85,13 +98,11 @@ def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
     """Return the mode in which a container is given what it wants, and that."""
     mode = config.runtime.mode
     if mode not in ("auto", "legacy", "csv", "cdi", "jit-cdi"):
-        raise CommandError(
-            "input", f'failed to construct OCI spec modifier: invalid mode "{mode}"'
-        )
+        raise CommandError("input", f'failed to construct OCI spec modifier: invalid mode "{mode}"')
     if mode in ("auto", "cdi"):
         wanted = decode(container, config, annotations=True)
         names = wanted.devices or ()
-        if mode == "cdi" or (names and all(_is_cdi_name(name) for name in names)):
+        if mode == "cdi" or (names and all(is_cdi_name(name) for name in names)):
             return _cdi(wanted)
     if mode == "csv":
         raise RequestError(
@@ -120,12 +131,6 @@ def _cdi(wanted: Wanted) -> tuple[str, Wanted]:
     return "jit-cdi", wanted.replace(devices=None if wanted.devices is None else devices)
 
 
-def _is_cdi_name(name: str) -> bool:
-    kind, _, device = name.partition("=")
-    vendor, _, cls = kind.partition("/")
-    return bool(vendor and cls and device)
-
-
 def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> dict[str, Any]:
     """Return the configuration with the prestart hook, which does everything."""
     hooks = (document.get("hooks") or {}).get("prestart") or ()
@@ -136,33 +141,23 @@ def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> d
 
 
 def _with_plan(
-    document: dict[str, Any],
-    container: Container,
-    wanted: Wanted,
-    config: Config,
-    bundle: str,
-    programs: str,
-    log: RuntimeLog,
+    document: dict[str, Any], plan: Plan, container: Container, places: _Places
 ) -> dict[str, Any]:
     """Return the configuration with what a plan gives, the rest of which becomes a hook."""
-    rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
-    plan = _make_plan(wanted, config, rootfs, log)
-    nodes = not (container.has_user_namespace or in_user_namespace())
+    nodes = not (container.user_namespace or in_user_namespace())
     bare = remove_hooks(remove_hooks(document, "prestart", _PRESTART), _STAGE, (_HOOK,))
     edited, rest = edit_oci(bare, plan, nodes=nodes)
-    if not rest.operations:
-        return edited
-    file = f"{bundle}/{_PLAN}"
+    file = f"{places.bundle}/{_PLAN}"
     _replace(file, encode(rest))
     hook = {
-        "path": f"{programs}/{_HOOK}",
-        "args": [_HOOK, "create-runtime", file, rootfs],
+        "path": f"{places.programs}/{_HOOK}",
+        "args": [_HOOK, "create-runtime", file, places.rootfs],
         "env": [_PATH],
     }
     return add_hook(edited, _STAGE, hook, first=True)
 
 
-def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> libnvc.Plan:
+def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> Plan:
     request = read_request(wanted, config, libnvc.inspect_rootfs(rootfs))
     settings = read_settings(config)
     with start(settings, request.imex_channels) as debug:

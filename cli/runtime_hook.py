@@ -112,12 +112,14 @@ def _read(words: Sequence[str]) -> tuple[str, bool, str]:
 
 def _prestart(config_file: str, *, is_debug: bool) -> int:
     from libnvc._oci.document import read, read_state
-    from libnvc._oci.wanted import decode, read_container
+    from libnvc._oci.wanted import check_complete, decode, read_container
 
     config = _load(config_file)
-    state = read_state(0)
+    state = read_state(sys.stdin.buffer)
     bundle = _bundle(state)
-    container = read_container(read(f"{bundle}/config.json"))
+    document = read(f"{bundle}/config.json")
+    check_complete(document)
+    container = read_container(document)
     wanted = decode(container, config, annotations=False)
     for line in wanted.refused:
         complain(f"{_NAME}: {one_line(line)}\n")

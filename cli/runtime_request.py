@@ -39,18 +39,15 @@ def read_request(wanted: Wanted, config: Config, layout: Layout) -> Request:
 def read_settings(config: Config) -> Settings:
     """Return what `nvidia-container-cli` would be told by its global options."""
     cli = config.cli
-    given: dict[str, str] = {}
-    if cli.root:
-        given["root"] = cli.root
-    if cli.ldcache:
-        given["ldcache"] = cli.ldcache
     user = None
     if cli.user:
         from .container_user import parse_user
 
         user = parse_user(cli.user)
+    defaults = Settings()
     return Settings(
-        **given,
+        root=cli.root or defaults.root,
+        ldcache=cli.ldcache or defaults.ldcache,
         user=user,
         debug=cli.debug,
         load_kmods=cli.load_kmods,

@@ -35,6 +35,7 @@ class Container(Record):
         mounts: sources and destinations, as written.
         privileged: whether CAP_SYS_ADMIN is in its bounding set.
         rootfs: path of its root, as written, or "".
+        user_namespace: whether it gets a user namespace.
     """
 
     environment: tuple[tuple[str, str], ...] = ()
@@ -42,6 +43,7 @@ class Container(Record):
     mounts: tuple[tuple[str, str], ...] = ()
     privileged: bool = False
     rootfs: str = ""
+    user_namespace: bool = False
 
 
 class Wanted(Record):
@@ -94,6 +96,7 @@ def read_container(document: Mapping[str, Any]) -> Container:
         mounts=tuple(_mount_points(document)),
         privileged=_is_privileged(document, process),
         rootfs=_member(root, "path", str, "root."),
+        user_namespace="user" in _namespaces(document),
     )
 
 
@@ -182,6 +185,13 @@ def _mount_points(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         _check(mount, dict, where)
         source = _member(mount, "source", str, f"{where}.")
         yield source, _member(mount, "destination", str, f"{where}.")
+
+
+def _namespaces(document: Mapping[str, Any]) -> Iterator[str]:
+    linux = _member(document, "linux", dict, "")
+    for index, namespace in enumerate(_member(linux, "namespaces", list, "linux.")):
+        where = f"linux.namespaces[{index}]"
+        yield _member(_check(namespace, dict, where), "type", str, f"{where}.")
 
 
 def _is_privileged(document: Mapping[str, Any], process: Mapping[str, Any]) -> bool:

@@ -7,9 +7,7 @@ import os
 import stat
 
 #: Where programs are looked for after the directories of PATH.
-DIRECTORIES = (
-    *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
-)
+DIRECTORIES = (*("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),)
 
 
 def search_path(path: str) -> str:
