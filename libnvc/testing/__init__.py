@@ -9,7 +9,7 @@ from .host import on_host, with_cgroups
 from .image import write_image
 from .lxc import NVIDIA_HOOK, LxcContainer
 from .namespaces import NamespaceContainer
-from .oci import ContainerFailedError, OciContainer, configure_hook
+from .oci import MAPPED, ContainerFailedError, OciContainer, configure_hook
 from .rootfs import (
     PROGRAMS,
     copy_program,
@@ -21,6 +21,7 @@ from .rootfs import (
 from .snapshot import Mount, mounts, tree
 
 __all__ = [
+    "MAPPED",
     "NVIDIA_HOOK",
     "PROGRAMS",
     "ContainerFailedError",

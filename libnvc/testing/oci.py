@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .host import with_cgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -22,6 +22,9 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: Environment of what runs in a container.
 CONTAINER_ENVIRONMENT = (_PATH, "LC_ALL=C")
+
+#: Who root is in a container with a user namespace: uid and gid.
+MAPPED = 100000
 
 _CAPABILITIES = [
     "CAP_AUDIT_WRITE",
@@ -61,6 +64,9 @@ class OciContainer:
         readonly: bool = False,
         runtime: str = "runc",
         cgroup: str = "",
+        environment: Sequence[str] = (),
+        user_namespace: bool = False,
+        change: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Write the bundle.
 
@@ -71,6 +77,9 @@ class OciContainer:
             readonly: whether the container sees its root read-only.
             runtime: runc, or a command with the same command line.
             cgroup: "v1" or "v2", whatever else this machine has mounted; "" for what it has.
+            environment: more of it, "NAME=VALUE" each.
+            user_namespace: whether it has one; then its root must belong to `MAPPED`.
+            change: changes the configuration before it is written.
         """
         self.name = f"libnvc-{uuid.uuid4().hex[:12]}"
         self.bundle = directory / "bundle"
@@ -80,6 +89,11 @@ class OciContainer:
         self._runtime = [*view, runtime, "--root", str(self._state)]
         self.bundle.mkdir(parents=True)
         specification = _specification(self.name, rootfs, prestart, readonly)
+        specification["process"]["env"] += environment
+        if user_namespace:
+            _add_user_namespace(specification)
+        if change is not None:
+            change(specification)
         (self.bundle / "config.json").write_text(json.dumps(specification))
 
     def __enter__(self) -> Self:
@@ -211,6 +225,13 @@ def _specification(
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"],
         },
     }
+
+
+def _add_user_namespace(specification: dict[str, Any]) -> None:
+    linux = specification["linux"]
+    linux["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": MAPPED, "size": 65536}]
+    linux.update(uidMappings=mapping, gidMappings=mapping)
 
 
 def _mounts() -> list[dict[str, Any]]:

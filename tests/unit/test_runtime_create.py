@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `nvidia-container-runtime create` does to a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from libnvc.cli.container_common import CommandError
+from libnvc.cli.runtime import describe
+from libnvc.cli.runtime_args import Call
+from libnvc.cli.runtime_create import create
+from libnvc.cli.runtime_log import RuntimeLog
+
+import libnvc
+from libnvc._config.settings import Config, load_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOOK = "nvidia-container-runtime-hook"
+PROGRAMS = "/opt/nvc/bin"
+PRESTART = {"path": f"{PROGRAMS}/{HOOK}", "args": [HOOK, "prestart"]}
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FAILED = "failed to create NVIDIA Container Runtime: "
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, dgx_a100: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Config]:
+    """Return a reader of configurations for the simulated driver."""
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
+
+    def load(runtime: str = "", top: str = "") -> Config:
+        path = tmp_path / "config.toml"
+        cli = f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
+        path.write_text(f"{top}\n{cli}[nvidia-container-runtime]\n{runtime}\n")
+        return load_config(str(path), required=True)
+
+    return load
+
+
+class Bundle:
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "bundle"
+        self.file = self.path / "config.json"
+        self.plan = self.path / "nvidia-container.plan"
+        self.log = directory / "log"
+        (self.path / "rootfs").mkdir(parents=True)
+
+    def write(self, *env: str, **members: Any) -> str:
+        document = {"ociVersion": "1.0.2", "process": {"env": ["PATH=/bin", *env]}, **members}
+        document.setdefault("root", {"path": "rootfs"})
+        text = json.dumps(document, indent=3)
+        self.file.write_text(text)
+        return text
+
+    def read(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.file.read_text())
+        return document
+
+    def create(self, config: Config) -> dict[str, Any]:
+        call = Call(is_create=True, bundle=str(self.path), container="c1")
+        with RuntimeLog([(str(self.log), False)], "info") as log:
+            create(config, call, PROGRAMS, log)
+        return self.read()
+
+    def refuses(self, config: Config) -> str:
+        before = self.file.read_bytes() if self.file.exists() else None
+        with pytest.raises((CommandError, libnvc.NvcError)) as caught:
+            self.create(config)
+        assert (self.file.read_bytes() if self.file.exists() else None) == before
+        assert not self.plan.exists()
+        return describe(caught.value)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return Bundle(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy", "jit-cdi"])
+@pytest.mark.parametrize(
+    "env",
+    [
+        (),
+        ("NVIDIA_VISIBLE_DEVICES=void",),
+        ("NVIDIA_VISIBLE_DEVICES=",),
+        ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_VISIBLE_DEVICES=void"),
+        ("NVIDIA_DRIVER_CAPABILITIES=all",),
+    ],
+)
+def test_who_asks_for_nothing_is_not_touched(
+    bundle: Bundle, config: Callable[..., Config], mode: str, env: tuple[str, ...]
+) -> None:
+    text = bundle.write(*env, mounts=[], annotations={}, hooks={"prestart": [PRESTART]})
+    before = bundle.file.stat()
+    bundle.create(config(f'mode = "{mode}"'))
+    assert bundle.file.read_text() == text
+    assert bundle.file.stat() == before
+    assert sorted(os.listdir(bundle.path)) == ["config.json", "rootfs"]
+
+
+def test_a_request_becomes_devices_rules_and_one_hook(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    deny = {"allow": False, "access": "rwm"}
+    bundle.write(
+        "NVIDIA_VISIBLE_DEVICES=1",
+        linux={"resources": {"devices": [deny]}, "namespaces": [{"type": "mount"}], "newer": 1},
+        hooks={"prestart": [PRESTART, {"path": "/bin/a"}], "createRuntime": [{"path": "/bin/b"}]},
+        unknown={"x": [1, None, "\u00e9"]},
+    )
+    found = bundle.create(config())
+    assert found["unknown"] == {"x": [1, None, "\u00e9"]}
+    assert found["hooks"] == {
+        "prestart": [{"path": "/bin/a"}],
+        "createRuntime": [
+            {
+                "path": f"{PROGRAMS}/{HOOK}",
+                "args": [HOOK, "create-runtime", str(bundle.plan), f"{bundle.path}/rootfs"],
+                "env": [PATH],
+            },
+            {"path": "/bin/b"},
+        ],
+    }
+    linux = found["linux"]
+    assert linux["newer"] == 1
+    names = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia1"]
+    assert [node["path"] for node in linux["devices"]] == [f"/dev/{name}" for name in names]
+    numbers = [(node["major"], node["minor"]) for node in linux["devices"]]
+    assert linux["resources"]["devices"][0] == deny
+    rules = linux["resources"]["devices"][1:]
+    assert [(rule["major"], rule["minor"]) for rule in rules] == numbers
+    assert {(rule["allow"], rule["type"], rule["access"]) for rule in rules} == {(True, "c", "rw")}
+    assert found["process"] == {"env": ["PATH=/bin", "NVIDIA_VISIBLE_DEVICES=1"]}
+    assert bundle.plan.read_bytes().startswith(b"nvcplan\0")
+    assert bundle.plan.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_create_of_a_bundle_changes_nothing(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=all")
+    first = bundle.create(config())
+    before = bundle.file.stat()
+    assert bundle.create(config()) == first
+    assert bundle.file.stat() == before
+
+
+def test_nodes_are_left_for_the_hook_in_a_user_namespace(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0", linux={"namespaces": [{"type": "user"}]})
+    linux = bundle.create(config())["linux"]
+    assert "devices" not in linux
+    assert {"allow": True, "type": "c", "major": 195, "minor": 0, "access": "rw"} in linux[
+        "resources"
+    ]["devices"]
+    assert b"/dev/nvidia0\0" in bundle.plan.read_bytes()
+
+
+@pytest.mark.root
+def test_owner_and_permissions_of_the_configuration_stay(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    bundle.file.chmod(0o640)
+    os.chown(bundle.file, 3, 44)
+    bundle.create(config())
+    found = bundle.file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (3, 44, 0o640)
+    assert sorted(os.listdir(bundle.path)) == ["config.json", "nvidia-container.plan", "rootfs"]
+
+
+def test_legacy_adds_the_prestart_hook_once(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=all", hooks={"prestart": [{"path": "/bin/a"}]})
+    legacy = config('mode = "legacy"')
+    found = bundle.create(legacy)
+    assert found["hooks"] == {"prestart": [{"path": "/bin/a"}, PRESTART]}
+    assert "linux" not in found
+    before = bundle.file.stat()
+    bundle.create(legacy)
+    assert bundle.file.stat() == before
+    assert not bundle.plan.exists()
+
+
+def test_a_configured_hook_is_taken_as_it_is(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=all")
+    where = '[nvidia-container-runtime-hook]\npath = "/nowhere/hook"'
+    found = bundle.create(config(f'mode = "legacy"\n{where}'))
+    assert found["hooks"] == {"prestart": [{"path": "/nowhere/hook", "args": ["hook", "prestart"]}]}
+
+
+def test_what_is_granted_and_refused_is_logged(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0,1")
+    bundle.create(config())
+    granted = bundle.log.read_text()
+    assert 'level=info msg="container c1: given by mode jit-cdi, ' in granted
+    assert "asked for by its environment: " in granted
+    assert "devices '0,1', capabilities 'compute,utility', IMEX channels ''" in granted
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    key = "accept-nvidia-visible-devices-envvar-when-unprivileged = false"
+    bundle.create(config(top=key))
+    assert (
+        'level=warning msg="container c1: Ignoring devices requested by environment variable(s) '
+        'in unprivileged container: [NVIDIA_VISIBLE_DEVICES]"'
+    ) in bundle.log.read_text()
+
+
+def test_own_cdi_names_mean_this_planner(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=runtime.nvidia.com/gpu=3")
+    nodes = bundle.create(config())["linux"]["devices"]
+    assert "/dev/nvidia3" in [node["path"] for node in nodes]
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("acme.com/dev=d0", "unresolvable CDI devices acme.com/dev=d0: CDI specifications are not"),
+        (
+            "acme.com/dev=d0,runtime.nvidia.com/gpu=0",
+            "error modifying OCI spec: requesting a CDI device with vendor 'runtime.nvidia.com' is "
+            "not supported when requesting other CDI devices",
+        ),
+    ],
+)
+def test_other_cdi_names_are_refused(
+    bundle: Bundle, config: Callable[..., Config], names: str, text: str
+) -> None:
+    bundle.write(f"NVIDIA_VISIBLE_DEVICES={names}")
+    assert text in bundle.refuses(config())
+
+
+def test_no_configuration(bundle: Bundle, config: Callable[..., Config]) -> None:
+    assert bundle.refuses(config()) == (
+        f"{FAILED}failed to construct OCI spec modifier: failed to load OCI spec: "
+        f"{bundle.file}: no such file or directory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "line 1"),
+        ('{"process": ', "line 1"),
+        ("[]", "not an object"),
+        ('{"a": "\udcff"}', "not UTF-8"),
+    ],
+)
+def test_a_broken_configuration(
+    bundle: Bundle, config: Callable[..., Config], text: str, why: str
+) -> None:
+    bundle.file.write_bytes(text.encode(errors="surrogateescape"))
+    said = bundle.refuses(config())
+    assert said.startswith(
+        f"{FAILED}failed to construct OCI spec modifier: failed to load OCI spec"
+    )
+    assert why in said
+    assert "\n" not in said
+
+
+def test_an_unknown_mode(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=all")
+    assert bundle.refuses(config('mode = "foo"')) == (
+        f'{FAILED}failed to construct OCI spec modifier: invalid mode "foo"'
+    )
+
+
+def test_an_unknown_gpu(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=99")
+    assert bundle.refuses(config()) == (
+        "99: unknown device (GPUs are numbered 0 to 7 here; nvidia-smi -L on the host shows their "
+        "UUIDs)"
+    )
+
+
+def test_requirements_hold_in_the_default_mode(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_REQUIRE_CUDA=cuda>=99.1")
+    assert "unsatisfied condition: cuda>=99.1" in bundle.refuses(config())
