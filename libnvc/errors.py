@@ -27,6 +27,15 @@
 
 from __future__ import annotations
 
+_LONGEST = 200
+
+
+def shown(text: str) -> str:
+    """Return what others wrote in a form fit for a line of a message."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 class NvcError(Exception):
     """Base of everything libnvc raises on purpose.

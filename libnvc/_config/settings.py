@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from .._record import Record
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 from .plain import parse
 
 TYPE_CHECKING = False
@@ -243,7 +243,7 @@ def _read(path: str, *, required: bool) -> str | None:
 
 def _unreadable(what: str, path: str, error: OSError) -> ConfigError:
     why = os.strerror(error.errno or 0).lower()
-    message = f"couldn't open {what}: {_shown(path)}: {why}"
+    message = f"couldn't open {what}: {shown(path)}: {why}"
     return ConfigError(message, errno=error.errno or 0, path=path, step="open")
 
 
@@ -290,7 +290,7 @@ def _build(path: str, found: dict[str, Any], unknown: tuple[str, ...]) -> Config
         _fail_at(path, "ldcache", f"expected one of {', '.join(_LDCACHE_MODES)}", mode)
     cli = CliSettings(**found["cli"])
     if not cli.ldconfig.startswith("@") and "allow-ldconfig-from-container" not in features:
-        value = f'nvidia-container-cli.ldconfig value "{_shown(cli.ldconfig)}"'
+        value = f'nvidia-container-cli.ldconfig value "{shown(cli.ldconfig)}"'
         _fail(path, f"{value} is not host-relative (does not start with a '@')")
     return Config(
         path=path,
@@ -307,7 +307,7 @@ def _capabilities(path: str, text: str) -> str:
     names = {name.strip() for name in text.split(",")} - {""}
     for name in sorted(names - {"all", *_CAPABILITIES}):
         known = ", ".join(_CAPABILITIES)
-        why = f"unsupported capability {_shown(name)} (known are {known} and all)"
+        why = f"unsupported capability {shown(name)} (known are {known} and all)"
         _fail_at(path, "supported-driver-capabilities", why, text)
     return ",".join(_CAPABILITIES if "all" in names else sorted(names))
 
@@ -319,17 +319,11 @@ def _real_ldconfig(value: str) -> str:
 
 
 def _fail_at(path: str, key: str, why: str, value: object) -> NoReturn:
-    shown = str(value).lower() if isinstance(value, bool) else _shown(str(value))
+    written = str(value).lower() if isinstance(value, bool) else shown(str(value))
     if isinstance(value, str):
-        shown = f'"{shown}"'
-    _fail(path, f"{_shown(key)}: {why}, not {shown}")
+        written = f'"{written}"'
+    _fail(path, f"{shown(key)}: {why}, not {written}")
 
 
 def _fail(path: str, why: str, *, step: str = "") -> NoReturn:
-    raise ConfigError(f"{_shown(path)}: {why}", path=path, step=step)
-
-
-def _shown(text: str) -> str:
-    from .._planner.checks import printable
-
-    return printable(text if len(text) <= 200 else f"{text[:200]}…")
+    raise ConfigError(f"{shown(path)}: {why}", path=path, step=step)

@@ -11,7 +11,7 @@ import os
 from _json import encode_basestring, make_encoder, make_scanner
 from stat import S_ISREG
 
-from ..errors import MalformedFileError, NvcError
+from ..errors import MalformedFileError, NvcError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 16 << 20  # bytes
 
+_CHUNK = 1 << 20
 _BLANKS = " \t\n\r"
 
 
@@ -35,10 +36,10 @@ def read(path: str) -> dict[str, Any]:
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise NvcError(
-            f"{_shown(path)}: {why}", errno=error.errno or 0, path=path, step="open"
+            f"{shown(path)}: {why}", errno=error.errno or 0, path=path, step="open"
         ) from error
     except ValueError as error:
-        message = f"{_shown(path)}: not an OCI configuration: {_reason(error)}"
+        message = f"{shown(path)}: not an OCI configuration: {_reason(error)}"
         raise MalformedFileError(message, path=path, step="parse") from error
 
 
@@ -46,11 +47,12 @@ def read_state(stream: BinaryIO) -> dict[str, Any]:
     """Return the container state that a runtime writes to a hook's standard input.
 
     Raises:
-        MalformedFileError: it is larger than `MAX_SIZE`, or not one JSON object in UTF-8.
+        MalformedFileError: it cannot be read, is larger than `MAX_SIZE`, or not one JSON object in
+            UTF-8.
     """
     try:
         return _decode(stream.read(MAX_SIZE + 1))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         message = f"could not decode container state: {_reason(error)}"
         raise MalformedFileError(message, step="parse") from error
 
@@ -75,13 +77,15 @@ def dumps(document: dict[str, Any]) -> bytes:
 def _read_file(path: str) -> bytes:
     # A FIFO would let us wait for a writer for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb", buffering=0) as file:
+    try:
         if not S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("not a regular file")
         data = b""
-        while len(data) <= MAX_SIZE and (more := file.read(MAX_SIZE + 1 - len(data))):
+        while len(data) <= MAX_SIZE and (more := os.read(fd, _CHUNK)):
             data += more
-    return data
+        return data
+    finally:
+        os.close(fd)
 
 
 def _decode(data: bytes) -> dict[str, Any]:
@@ -120,7 +124,9 @@ def _fail_at(text: str, at: int, why: str) -> NoReturn:
     raise ValueError(f"{why} (line {line}, column {column})")
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return os.strerror(error.errno or 0).lower()
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 (byte {error.start})"
     line = getattr(error, "lineno", 0)
@@ -151,12 +157,6 @@ def _int(text: str) -> int:
 
 def _refuse(value: object) -> NoReturn:
     raise TypeError(f"{type(value).__name__} is not in JSON")
-
-
-def _shown(text: str) -> str:
-    from .._planner.checks import printable
-
-    return printable(text)
 
 
 class _Context:

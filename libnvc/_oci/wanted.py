@@ -10,7 +10,7 @@ from __future__ import annotations
 from os.path import normpath
 
 from .._record import Record
-from ..errors import MalformedFileError, RequestError
+from ..errors import MalformedFileError, RequestError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check_complete(document: Mapping[str, Any]) -> None:
         MalformedFileError: the member is named.
     """
     for member, name in (("ociVersion", "Version"), ("process", "Process"), ("root", "Root")):
-        if not document.get(member) and document.get(member) != {}:
+        if document.get(member) in (None, ""):
             raise MalformedFileError(f"{name} is empty in OCI spec")
 
 
@@ -169,14 +169,14 @@ def _variables(process: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for index, entry in enumerate(_member(process, "env", list, "process.")):
         name, equals, value = _check(entry, str, f"process.env[{index}]").partition("=")
         if not equals:
-            raise MalformedFileError(f"invalid environment variable: {_shown(entry)}")
+            raise MalformedFileError(f"invalid environment variable: {shown(entry)}")
         values[name] = value
     yield from values.items()
 
 
 def _annotations(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in _member(document, "annotations", dict, "").items():
-        yield name, _check(value, str, f"annotations: {_shown(name)}")
+        yield name, _check(value, str, f"annotations: {shown(name)}")
 
 
 def _mount_points(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -287,7 +287,7 @@ def _mounted_devices(container: Container, config: Config, refused: list[str]) -
     for name in _mounted(container):
         if not config.accept_volume_mounts:
             refused.append(
-                f"Ignoring devices requested by volume mounts: {_shown(name)}: "
+                f"Ignoring devices requested by volume mounts: {shown(name)}: "
                 "accept-nvidia-visible-devices-as-volume-mounts is false"
             )
         elif name.startswith("cdi/"):
@@ -295,7 +295,7 @@ def _mounted_devices(container: Container, config: Config, refused: list[str]) -
             if full:
                 devices.append(full)
             else:
-                refused.append(f"Ignoring invalid mount request for CDI device {_shown(name)}")
+                refused.append(f"Ignoring invalid mount request for CDI device {shown(name)}")
         elif not name.startswith("imex/"):
             devices.append(name)
     return devices
@@ -326,9 +326,10 @@ def _imex_channels(
     if config.accept_volume_mounts:
         names = _mounted(container)
         mounted = tuple(name[len("imex/") :] for name in names if name.startswith("imex/"))
-    # What a legacy image gets without asking is "all", and that is no channel.
     asked = _listed(env, ["NVIDIA_IMEX_CHANNELS"]) or ()
-    if asked == ("all",):
+    if asked == ("all",):  # also what a legacy image gets without asking
+        if "NVIDIA_IMEX_CHANNELS" in env:
+            refused.append("Ignoring NVIDIA_IMEX_CHANNELS=all: channels are named by number")
         asked = ()
     if not mounted and not asked:
         return ()
@@ -359,7 +360,7 @@ def _capabilities(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
     granted = sorted(supported & asked)
     if len(granted) < len(asked):
         raise RequestError(
-            f"unsupported capabilities found in '{_shown(','.join(sorted(asked)))}' "
+            f"unsupported capabilities found in '{shown(','.join(sorted(asked)))}' "
             f"(allowed '{','.join(granted)}')"
         )
     return tuple(granted)
@@ -386,11 +387,5 @@ def _is_legacy(env: Mapping[str, str]) -> bool:
 def _major_minor(version: str) -> str:
     parts = version.removeprefix("v").split(".")
     if len(parts) > 3 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise RequestError(f"CUDA_VERSION: {_shown(version)} is not a version")
+        raise RequestError(f"CUDA_VERSION: {shown(version)} is not a version")
     return ".".join([*parts, "0"][:2])
-
-
-def _shown(text: str) -> str:
-    from .._planner.checks import printable
-
-    return printable(text if len(text) <= 200 else f"{text[:200]}…")
