@@ -1,8 +1,12 @@
-"""Build the C core (`libnvc._core`, cffi API mode, abi3) and map the commands to `libnvc.cli`."""
+"""Build the C core (`libnvc._core`, cffi API mode, abi3), the simulated driver and the launcher.
+
+The commands are mapped to `libnvc.cli`; the launcher is installed beside their scripts.
+"""
 
 import os
 import platform
 import shlex
+import shutil
 import subprocess  # noqa: TID253
 import time
 from pathlib import Path  # noqa: TID253
@@ -37,6 +41,27 @@ SIM_FLAGS = (
     *("-nostdlib", "-Wl,-z,relro,-z,now,-z,noexecstack,-z,defs"),
 )
 
+# One program under all its names: static, so that no environment changes what code runs, and so
+# without the environment's flags (sanitizers), too.
+CORE = Path("csrc")
+LAUNCHER = CORE / "launcher"
+LAUNCHER_NAMES = (
+    "nvidia-container-runtime",
+    "nvidia-container-runtime.cdi",
+    "nvidia-container-runtime.legacy",
+    "nvidia-container-runtime-hook",
+    "nvidia-container-toolkit",
+)
+LAUNCHER_FLAGS = (
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fvisibility=hidden", f"-I{CORE}"),
+    *("-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"),
+    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-s"),
+    *("-fPIE", "-static-pie", "-Wl,-z,relro,-z,now,-z,noexecstack"),
+)
+# Of the core, what NVML is asked by stays out.
+NOT_IN_LAUNCHER = ("nvc_blocked.c", "nvc_nvml.c", "nvc_nvml_ask.c")
+
 
 def _first_line(*command):
     """Return what a program says; "" if it is missing or refuses."""
@@ -48,19 +73,21 @@ def _first_line(*command):
 
 
 class BuildExt(build_ext):
-    """Build the C core, note how, then build the native parts of the simulated driver."""
+    """Build the C core, note how, then build the launcher and the simulated driver's parts."""
 
     def run(self):
         """Build all of it."""
         super().run()
         self._note_build()
+        self._build_launcher(Path(self.build_temp) / "launcher")
         if platform.machine() in SIM_MACHINES:
             base = Path() if self.inplace else Path(self.build_lib)
             self._build_sim(base / SIM_OUTPUT, Path(self.build_temp) / "sim")
 
     def get_source_files(self):
         """Add what goes into the source distribution."""
-        return [*super().get_source_files(), *(str(p) for p in sorted(SIM.glob("*.[ch]")))]
+        more = [*sorted(SIM.glob("*.[ch]")), *sorted(LAUNCHER.glob("*.[ch]"))]
+        return [*super().get_source_files(), *map(str, more)]
 
     def _note_build(self):
         compiler, *flags = self.compiler.compiler_so
@@ -76,6 +103,17 @@ class BuildExt(build_ext):
         text = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
         (output / "libnvc/_build.py").write_text(text)
 
+    def _build_launcher(self, work):
+        work.mkdir(parents=True, exist_ok=True)
+        core = [path for path in CORE.glob("nvc_*.c") if path.name not in NOT_IN_LAUNCHER]
+        sources = sorted([*LAUNCHER.glob("*.c"), *core])
+        version = f'-DNVC_VERSION="{self.distribution.get_version()}"'
+        first, *others = (work / name for name in LAUNCHER_NAMES)
+        self._compile(first, *LAUNCHER_FLAGS, version, *sources)
+        for path in others:
+            shutil.copy(first, path)
+        self.distribution.data_files = [("bin", [str(work / name) for name in LAUNCHER_NAMES])]
+
     def _build_sim(self, output, work):
         for directory in (output, work):
             directory.mkdir(parents=True, exist_ok=True)
@@ -88,9 +126,12 @@ class BuildExt(build_ext):
             self._link(output / name, sources, "-pie", str(libc), str(libdl))
 
     def _link(self, output, sources, kind, *rest):
+        paths = [SIM / f"{source}.c" for source in sources]
+        self._compile(output, *SIM_FLAGS, kind, *paths, *rest, "-lgcc")
+
+    def _compile(self, output, *words):
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        paths = [str(SIM / f"{source}.c") for source in sources]
-        self.spawn([*compiler, *SIM_FLAGS, kind, "-o", str(output), *paths, *rest, "-lgcc"])
+        self.spawn([*compiler, "-o", str(output), *map(str, words)])
 
 
 setup(

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = sorted([*ROOT.glob("csrc/*.c"), *ROOT.glob("csrc/sim/*.c")])
+SOURCES = sorted(
+    path for kind in ("", "sim/", "launcher/") for path in ROOT.glob(f"csrc/{kind}*.c")
+)
 
 
 def complaints(source: Path, flags: tuple[str, ...]) -> str:
     """Return what the compiler has to say about a file."""
-    include = [f"-I{ROOT / 'csrc'}", f"-I{source.parent}"]
+    include = [f"-I{ROOT / 'csrc'}", f"-I{source.parent}", '-DNVC_VERSION="0"']
     command = ["gcc", *flags, *include, "-O2", "-fPIC", "-c", str(source), "-o", "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr or ("" if done.returncode == 0 else f"exit {done.returncode}")
