@@ -78,7 +78,7 @@ int python_exec(const struct self *self, const char *program, char *const *argum
 	}
 	while (arguments[count] != NULL)
 		count++;
-	const char **words = calloc(count + 6, sizeof *words);
+	const char **words = calloc(count + 7, sizeof *words);
 	if (words == NULL) {
 		say(self_base(self->name), "out of memory");
 		return 1;
@@ -87,6 +87,7 @@ int python_exec(const struct self *self, const char *program, char *const *argum
 	words[at++] = "-I";
 	words[at++] = "-c";
 	words[at++] = program;
+	words[at++] = self->path;
 	words[at++] = self->name;
 	for (size_t i = 0; i < count; i++)
 		words[at++] = arguments[i];

@@ -11,8 +11,8 @@ DIRECTORIES = (*("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 
 
 def search_path(path: str) -> str:
-    """Return a PATH with the usual directories after those that it has."""
-    given = [directory for directory in path.split(":") if directory]
+    """Return a PATH with the usual directories after those that it has, if they are absolute."""
+    given = [directory for directory in path.split(":") if directory.startswith("/")]
     return ":".join(dict.fromkeys([*given, *DIRECTORIES]))
 
 
