@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 import libnvc
+from libnvc._discover.tables import DEFAULT_PATH
 from libnvc._native.flat import encode
 from libnvc._oci.document import dumps, read
 from libnvc._oci.wanted import decode, is_cdi_name, read_container
@@ -34,7 +35,6 @@ _PRESTART = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
 _HOOK = _PRESTART[0]
 _STAGE = "createRuntime"
 _PLAN = "nvidia-container.plan"
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: The kind of device names for which no CDI file is looked up.
 _OWN_KIND = "runtime.nvidia.com/gpu="
@@ -152,7 +152,7 @@ def _with_plan(
     hook = {
         "path": f"{places.programs}/{_HOOK}",
         "args": [_HOOK, "create-runtime", file, places.rootfs],
-        "env": [_PATH],
+        "env": [f"PATH={DEFAULT_PATH}"],
     }
     return add_hook(edited, _STAGE, hook, first=True)
 

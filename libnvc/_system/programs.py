@@ -6,14 +6,13 @@ from __future__ import annotations
 import os
 import stat
 
-#: Where programs are looked for after the directories of PATH.
-DIRECTORIES = (*("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),)
+from .._discover.tables import DEFAULT_PATH
 
 
 def search_path(path: str) -> str:
     """Return a PATH with the usual directories after those that it has, if they are absolute."""
     given = [directory for directory in path.split(":") if directory.startswith("/")]
-    return ":".join(dict.fromkeys([*given, *DIRECTORIES]))
+    return ":".join(dict.fromkeys([*given, *DEFAULT_PATH.split(":")]))
 
 
 def find_program(name: str, path: str) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -15,12 +16,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import libnvc
-from libnvc.testing import MAPPED, OciContainer, make_rootfs
+import libnvc.sim
+from libnvc.sim.elfwriter import write_library
+from libnvc.sim.machine import this_machine
+from libnvc.testing import (
+    MAPPED,
+    OciContainer,
+    make_rhel_like,
+    make_rootfs,
+    mounts,
+    tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Configure = Callable[..., Path]
+    CompileC = Callable[..., Path]
 
 pytestmark = pytest.mark.root
 
@@ -37,8 +49,8 @@ def configure(
     path = tmp_path / "config.toml"
     monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(path))
 
-    def write(*lines: str, top: str = "", cli: str = "") -> Path:
-        text = f'{top}\n[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n{cli}\n'
+    def write(*lines: str, top: str = "", root: Path = dgx_a100) -> Path:
+        text = f'{top}\n[nvidia-container-cli]\nroot = "{root}"\nload-kmods = false\n'
         path.write_text(text + "\n".join(["[nvidia-container-runtime]", *lines]) + "\n")
         return path
 
@@ -68,6 +80,23 @@ def listed(container: OciContainer) -> list[str]:
     done = container.exec("nvidia-smi", "-L")
     assert (done.returncode, done.stderr) == (0, "")
     return re.findall(r"GPU-[0-9a-f-]{36}", done.stdout)
+
+
+def allowed(container: OciContainer, directory: str = "/nodes") -> list[int]:
+    """Return the minors of the GPUs that a container may open, by nodes made by hand."""
+    found = []
+    for minor in range(8):
+        answer = container.exec("cat", f"{directory}/{minor}").stderr.rpartition(": ")[2].strip()
+        assert answer in (ALLOWED, DENIED)
+        found += [minor] if answer == ALLOWED else []
+    return found
+
+
+def make_nodes(rootfs: Path) -> None:
+    """Make nodes of all GPUs by hand: nobody in a user namespace can."""
+    (rootfs / "nodes").mkdir()
+    for minor in range(8):
+        os.mknod(rootfs / f"nodes/{minor}", 0o666 | stat.S_IFCHR, os.makedev(195, minor))
 
 
 def document(container: OciContainer) -> dict[str, Any]:
@@ -100,9 +129,7 @@ def test_a_container_gets_exactly_the_gpus_it_asks_for(
 ) -> None:
     configure(f'runtimes = ["{runtime}"]', f'mode = "{mode}"')
     rootfs = make_rootfs(reachable / "rootfs")
-    (rootfs / "nodes").mkdir()
-    for minor in range(8):  # by hand: nobody in a user namespace can make them
-        os.mknod(rootfs / f"nodes/{minor}", 0o666 | stat.S_IFCHR, os.makedev(195, minor))
+    make_nodes(rootfs)
     if user_namespace:
         subprocess.run(["chown", "-R", f"{MAPPED}:{MAPPED}", rootfs], check=True)
     container = OciContainer(
@@ -119,11 +146,208 @@ def test_a_container_gets_exactly_the_gpus_it_asks_for(
         for index in (1, 6):
             answer = container.exec("cat", f"/dev/nvidia{index}").stderr
             assert answer == f"cat: /dev/nvidia{index}: {ALLOWED}\n"
-        found = {}
-        for minor in range(8):
-            answer = container.exec("cat", f"/nodes/{minor}").stderr
-            found[minor] = answer.rpartition(": ")[2].strip()
+        assert allowed(container) == [1, 6]
         cache = container.exec("ldconfig", "-p").stdout
-    assert found == {minor: ALLOWED if minor in (1, 6) else DENIED for minor in range(8)}
     assert "libcuda.so.1 " in cache
     assert "libnvidia-ml.so.1 " in cache
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_none_means_the_driver_without_a_gpu(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path, mode: str
+) -> None:
+    configure(f'mode = "{mode}"')
+    make_nodes(rootfs)
+    ask = ["NVIDIA_VISIBLE_DEVICES=none"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        assert container.exec("nvidia-smi", "-L").stdout == "No devices were found\n"
+        assert allowed(container) == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize(
+    ("capabilities", "has_cuda", "has_32_bit"),
+    [("utility", False, False), ("compute,compat32", True, True), ("compute", True, False)],
+)
+def test_capabilities_choose_the_libraries(
+    tmp_path: Path,
+    configure: Configure,
+    nvidia: str,
+    rootfs: Path,
+    mode: str,
+    capabilities: str,
+    has_cuda: bool,
+    has_32_bit: bool,
+) -> None:
+    driver = tmp_path / "driver"
+    libnvc.sim.create("workstation", driver)
+    configure(f'mode = "{mode}"', root=driver)
+    ask = ["NVIDIA_VISIBLE_DEVICES=0", f"NVIDIA_DRIVER_CAPABILITIES={capabilities}"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        inside = [mount.path for mount in mounts(container.pid)]
+        cache = container.exec("ldconfig", "-p").stdout
+    assert ("libcuda.so.1 " in cache) is has_cuda
+    assert any("libcuda.so" in path for path in inside) is has_cuda
+    assert any("/i386-linux-gnu/libcuda.so" in path for path in inside) is has_32_bit
+
+
+def test_libraries_lie_where_the_image_keeps_libraries(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
+) -> None:
+    """Not where the host keeps them: programs open absolute paths."""
+    make_rhel_like(rootfs)
+    ask = ["NVIDIA_VISIBLE_DEVICES=0"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        inside = [mount.path for mount in mounts(container.pid)]
+        assert listed(container) != []
+    assert f"/usr/lib64/libnvidia-ml.so.{DRIVER}" in inside
+    assert not [path for path in inside if "x86_64-linux-gnu" in path]
+
+
+def test_newer_cuda_libraries_of_the_image_come_first(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
+) -> None:
+    compat = rootfs / "usr/local/cuda/compat"
+    compat.mkdir(parents=True)
+    library = write_library(
+        bits=64, machine=this_machine().elf, soname="libcuda.so.1", needed=("libc.so.6",)
+    )
+    (compat / "libcuda.so.575.10").write_bytes(library)
+    (compat / "libcuda.so.1").symlink_to("libcuda.so.575.10")
+    ask = ["NVIDIA_VISIBLE_DEVICES=0"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        cache = container.exec("ldconfig", "-p").stdout
+    found = re.findall(r"^\tlibcuda\.so\.1 \(.*\) => (\S+)$", cache, re.MULTILINE)
+    assert found[0] == "/usr/local/cuda/compat/libcuda.so.1"
+
+
+def test_nothing_of_a_container_without_a_request_changes(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
+) -> None:
+    before = tree(rootfs)
+    container = OciContainer(tmp_path / "c", rootfs, runtime=nvidia)
+    config = container.bundle / "config.json"
+    written, found = config.read_bytes(), config.stat()
+    with container:
+        plain = mounts(container.pid)
+    assert (config.read_bytes(), config.stat()) == (written, found)
+    assert not [mount for mount in plain if "nvidia" in mount.path]
+    assert tree(rootfs) == before
+    assert not (container.bundle / "nvidia-container.plan").exists()
+
+
+def test_an_environment_may_not_ask_where_that_is_forbidden(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
+) -> None:
+    configure(top="accept-nvidia-visible-devices-envvar-when-unprivileged = false")
+    container = OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ASK)
+    config = container.bundle / "config.json"
+    written = config.read_bytes()
+    with container:
+        assert not [mount for mount in mounts(container.pid) if "nvidia" in mount.path]
+    assert config.read_bytes() == written
+
+
+def reapply(container: OciContainer) -> None:
+    """Apply the list of devices in the configuration anew, as engines do on an update."""
+    lines = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
+    place = next(line.split(":", 2)[2] for line in lines if ":devices:" in line)
+    mounted = Path("/proc/mounts").read_text()
+    root = re.search(r"^\S+ (\S+) cgroup \S*\bdevices\b", mounted, re.MULTILINE)
+    assert root is not None
+    group = Path(root[1] + place)
+    (group / "devices.deny").write_text("a")
+    for rule in document(container)["linux"]["resources"]["devices"]:
+        if rule["allow"]:
+            text = f"{rule['type']} {rule['major']}:{rule['minor']} {rule['access']}"
+            (group / "devices.allow").write_text(text)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("auto", [1, 6]), ("legacy", [])])
+def test_an_engine_applies_its_list_of_devices_anew(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path, mode: str, kept: list[int]
+) -> None:
+    """Docker does so on every update, and systemd on every reload of its units."""
+    configure(f'mode = "{mode}"')
+    make_nodes(rootfs)
+    container = OciContainer(tmp_path / "c", rootfs, runtime=nvidia, cgroup="v1", environment=ASK)
+    with container:
+        assert allowed(container) == [1, 6]
+        reapply(container)
+        assert allowed(container) == kept
+
+
+EVIL = """
+#include <fcntl.h>
+#include <unistd.h>
+
+__attribute__((constructor)) static void run(void)
+{
+	(void)close(open("@MARK@", O_CREAT | O_WRONLY, 0666));
+}
+"""
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_nothing_of_the_image_runs_outside(
+    tmp_path: Path,
+    configure: Configure,
+    nvidia: str,
+    rootfs: Path,
+    runtime: str,
+    mode: str,
+    compile_c: CompileC,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hooks have run with the image's environment, in its root, as root of the host."""
+    configure(f'runtimes = ["{runtime}"]', f'mode = "{mode}"')
+    mark = tmp_path / "mark"
+    source = tmp_path / "evil.c"
+    source.write_text(EVIL.replace("@MARK@", str(mark)))
+    compile_c(rootfs / "evil.so", source)
+    python = f"open({str(mark)!r}, 'w').close()\n"
+    names = ("sitecustomize", "usercustomize", "json", "os", "gc", "libnvc", "_json", "cffi")
+    for name in names:
+        (rootfs / f"{name}.py").write_text(python)
+    for name in ("python3", "nvidia-container-cli", "nvidia-container-runtime-hook", "ldconfig"):
+        program = rootfs / "usr/local/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+        program.chmod(0o755)
+    shutil.copytree(rootfs / "usr/local/bin", rootfs / "evil-bin")
+    monkeypatch.chdir(rootfs)
+    environment = [
+        *ASK,
+        "LD_PRELOAD=/evil.so ./evil.so",
+        "LD_AUDIT=./evil.so",
+        "LD_LIBRARY_PATH=.",
+        "PATH=./usr/local/bin:./evil-bin:.:/bin:/usr/bin",
+        "PYTHONPATH=.:/",
+        "PYTHONSTARTUP=./os.py",
+        "PYTHONHOME=.",
+        "PYTHONINSPECT=1",
+        "NVIDIA_CTK_CONFIG_FILE_PATH=./config.toml",
+        f"XDG_CONFIG_HOME={rootfs}",
+    ]
+    (rootfs / "config.toml").write_text("no TOML")
+    cgroup = "v1"  # crun refuses to run where both are mounted
+
+    def ends_at_once(specification: dict[str, Any]) -> None:
+        specification["process"]["args"] = ["/bin/true"]
+
+    container = OciContainer(
+        tmp_path / "c",
+        rootfs,
+        runtime=nvidia,
+        cgroup=cgroup,
+        environment=environment,
+        change=ends_at_once,
+    )
+    try:
+        container.create()
+        inside = [mount.path for mount in mounts(container.pid)]
+    finally:
+        container.delete()
+    assert [path for path in inside if path.endswith("/dev/nvidiactl")] != [] or mode == "auto"
+    assert [path for path in inside if "libnvidia-ml.so" in path] != []
+    assert not mark.exists()
