@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +15,7 @@ from libnvc._record import Record
 from libnvc.testing import OciContainer
 
 from . import measure
-from .setting import CLI, configure_everything, profile
+from .setting import CLI, EVERYTHING, HOOK, RUNTIME, configure_everything, profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,12 @@ PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 
 #: The row that others are compared with.
 BARE = "python3 -I -S -c pass (P)"
+
+#: What containers are run with, by the name of the rows.
+RUNTIMES = {"plain": "runc", "default mode": RUNTIME, "legacy mode": f"{RUNTIME}.legacy"}
+
+#: A program that the runtime becomes.
+_NOTHING = "/bin/true"
 
 _CONFIGURE = "≤ 2.5 P, ≤ 2 500 calls"
 _APPLY = "≤ 5 ms, 1 child"
@@ -85,6 +92,7 @@ def all_jobs(setting: Setting) -> list[Job]:
     return [
         *_commands(driver),
         *_configures(setting, driver, used),
+        *_runtimes(setting, driver),
         *_calls(library, driver),
         *_calls_again(setting.library(setting.container(used)), driver),
         *_containers(setting, driver),
@@ -123,6 +131,71 @@ def _configures(setting: Setting, driver: str, used: Path) -> Iterator[Job]:
     yield _configure(row, container, driver, everything, is_fresh=False)
 
 
+def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
+    """Yield what the runtime does itself: it becomes a program that does nothing."""
+    config = setting.config(driver, _NOTHING)
+    rootfs = setting.rootfs()
+    yield _command("Commands", Row(name=_NOTHING), [_NOTHING])
+    against, target = _NOTHING, "≤ 0.25 P more"
+
+    def job(
+        name: str, *words: str, after: Callable[[], object], target: str, text: str = ""
+    ) -> Job:
+        row = Row(name=name, target=target, against=against)
+        return _after_another(row, config, words, after, text)
+
+    none, every = setting.bundle(rootfs), setting.bundle(rootfs, *EVERYTHING)
+    file = every / "config.json"
+    before = file.read_bytes()
+    create = (RUNTIME, "create", "c", "--bundle")
+    yield job("runtime: state", RUNTIME, "state", "c", target=target)
+    yield job("runtime: create, no GPU", *create, str(none), target=target)
+    yield job("runtime: create, all", *create, str(every), after=lambda: file.write_bytes(before))
+    container = setting.container(rootfs)
+
+    def take_back() -> None:
+        libnvc.detach(container)
+        os.utime(rootfs / "etc/ld.so.cache")
+
+    state = f'{{"pid": {container.pid}, "bundle": "{setting.bundle(rootfs, *EVERYTHING)}"}}'
+    yield job(
+        "hook: prestart, all",
+        *(HOOK, "prestart"),
+        after=take_back,
+        target="≤ 2.5 P",
+        text=state,
+    )
+
+
+def _configured(config: str) -> None:
+    """Have the programs use a configuration, and note what they need of it."""
+    for environment in (os.environ, measure.ENVIRONMENT):
+        environment["NVIDIA_CTK_CONFIG_FILE_PATH"] = config
+    subprocess.run([RUNTIME, "state", "c"], capture_output=True, check=False)
+
+
+def _after_another(
+    row: Row, config: str, command: Sequence[str], take_back: Callable[[], object], text: str
+) -> Job:
+    """Return a job whose program has run before: what it noted of its configuration holds."""
+
+    def time() -> list[float]:
+        _configured(config)
+        seconds = measure.run(command, text)
+        take_back()
+        return [seconds]
+
+    def use() -> list[Use]:
+        time()
+        calls = measure.count(measure.trace(command, text))
+        take_back()
+        memory = measure.peak_memory(command, text)
+        take_back()
+        return [Use(calls=calls, memory=memory)]
+
+    return Job(section="Commands", rows=(row,), time=time, use=use)
+
+
 def _calls(library: Library, driver: str) -> Iterator[Job]:
     names = {
         "discover": (Row(name="discover"),),
@@ -146,10 +219,8 @@ def _calls_again(library: Library, driver: str) -> Iterator[Job]:
 
 
 def _containers(setting: Setting, driver: str) -> Iterator[Job]:
-    rootfs = setting.rootfs()
-    yield _container("plain", setting, rootfs, None)
-    rootfs = setting.rootfs()
-    yield _container("configured", setting, rootfs, setting.hook(driver, rootfs))
+    for kind, runtime in RUNTIMES.items():
+        yield _container(kind, setting, runtime, setting.config(driver, "runc"))
 
 
 def _growth(setting: Setting, library: Library) -> Iterator[Job]:
@@ -244,11 +315,15 @@ def _call(section: str, rows: tuple[Row, ...], library: Library, name: str, driv
     return Job(section=section, rows=rows, time=lambda: library.call(name, driver), use=use)
 
 
-def _container(kind: str, setting: Setting, rootfs: Path, hook: Path | None) -> Job:
-    prestart = [hook] if hook else []
+def _container(kind: str, setting: Setting, runtime: str, config: str) -> Job:
+    rootfs = setting.rootfs()
+
+    def fresh() -> OciContainer:
+        _configured(config)
+        return OciContainer(setting.fresh(), rootfs, runtime=runtime, environment=EVERYTHING)
 
     def time() -> list[float]:
-        container = OciContainer(setting.fresh(), rootfs, prestart=prestart)
+        container = fresh()
         seconds = []
         for step in (container.create, container.start, container.delete):
             start = perf_counter()
@@ -257,7 +332,7 @@ def _container(kind: str, setting: Setting, rootfs: Path, hook: Path | None) -> 
         return [*seconds, sum(seconds)]
 
     def use() -> list[Use]:
-        container = OciContainer(setting.fresh(), rootfs, prestart=prestart)
+        container = fresh()
         create = ("create", "--bundle", str(container.bundle), container.name)
         steps = (create, ("start", container.name), ("delete", "--force", container.name))
         memory = [measure.peak_memory(container.command(*step)) for step in steps]

@@ -85,15 +85,17 @@ def interleave(
     return done
 
 
-def run(command: Sequence[str]) -> float:
-    """Run a program; return the seconds until it had ended.
+def run(command: Sequence[str], text: str = "") -> float:
+    """Run a program with a text as its input; return the seconds until it had ended.
 
     Raises:
         MeasureError: its exit status was not 0.
     """
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as words:
+        words.write(text.encode())
+        words.seek(0)
         actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, words.fileno(), 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
         ]

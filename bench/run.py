@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import storm
-from .jobs import BARE, GPUS, PYTHON, Job, Row, Use, all_jobs, growth
+from .jobs import BARE, GPUS, PYTHON, RUNTIMES, Job, Row, Use, all_jobs, growth
 from .measure import Spread, interleave, spread
 from .setting import Setting, profile
 
@@ -79,9 +79,10 @@ class Results:
 
     def added(self) -> str:
         """Return what a container with GPUs costs more than one without."""
-        more = self.times["configured whole"].median - self.times["plain whole"].median
-        bare = self.times[BARE].median
-        return f"added to plain runc: {more:.1f} ms, {more / bare:.1f} P"
+        bare, plain = self.times[BARE].median, self.times["plain whole"].median
+        more = {kind: self.times[f"{kind} whole"].median - plain for kind in RUNTIMES}
+        told = [f"{kind} {ms:.1f} ms, {ms / bare:.1f} P" for kind, ms in more.items() if ms]
+        return f"added to plain runc: {'; '.join(told)} (target: ≤ 5 P)"
 
     def slopes(self) -> str:
         """Return what each further GPU costs."""

@@ -25,8 +25,14 @@ if TYPE_CHECKING:
     import libnvc
     from libnvc.sim import Profile
 
-#: The installed command.
-CLI = str(Path(sysconfig.get_path("scripts"), "nvidia-container-cli"))
+#: The installed commands.
+_PROGRAMS = Path(sysconfig.get_path("scripts"))
+CLI = str(_PROGRAMS / "nvidia-container-cli")
+RUNTIME = str(_PROGRAMS / "nvidia-container-runtime")
+HOOK = str(_PROGRAMS / "nvidia-container-runtime-hook")
+
+#: By which a container asks for everything.
+EVERYTHING = ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all")
 
 #: In an image, beside those that its few programs need.
 LIBRARIES = 150
@@ -96,6 +102,26 @@ class Setting:
         rootfs = self.rootfs()
         with OciContainer(self.fresh(), rootfs, prestart=[self.hook(driver, rootfs)]):
             return rootfs
+
+    def config(self, driver: str, runtime: str) -> str:
+        """Write a configuration.
+
+        Args:
+            driver: the root of the driver.
+            runtime: what the runtime becomes in the end.
+        """
+        directory = self.fresh()
+        directory.mkdir()
+        path = directory / "config.toml"
+        path.write_text(
+            f'[nvidia-container-cli]\nroot = "{driver}"\nload-kmods = false\n'
+            f'[nvidia-container-runtime]\nruntimes = ["{runtime}"]\n'
+        )
+        return str(path)
+
+    def bundle(self, rootfs: Path, *environment: str) -> Path:
+        """Write the bundle of a container that nobody runs."""
+        return OciContainer(self.fresh(), rootfs, environment=environment).bundle
 
     def container(self, rootfs: Path, *, cgroup: str = "") -> libnvc.Target:
         """Have a container without GPUs, in its prestart hook until the end."""

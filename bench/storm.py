@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from libnvc._record import Record
 from libnvc.testing import ContainerFailedError, OciContainer
+
+from .jobs import RUNTIMES
+from .setting import EVERYTHING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +41,20 @@ def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]
     Each has an image of its own, which no container has used yet, on a disk: there it takes longest
     to make the mount points, so it is likelier that two do so at once.
     """
-    done: dict[str, list[Storm]] = {"plain": [], "configured": []}
+    config = setting.config(driver, "runc")
+    done: dict[str, list[Storm]] = {kind: [] for kind in RUNTIMES}
     for _ in range(rounds):
-        done["plain"].append(_storm(setting, setting.disk_rootfs(), []))
-        image = setting.disk_rootfs()
-        done["configured"].append(_storm(setting, image, [setting.hook(driver, image)]))
+        for kind, runtime in RUNTIMES.items():
+            os.environ["NVIDIA_CTK_CONFIG_FILE_PATH"] = config
+            done[kind].append(_storm(setting, setting.disk_rootfs(), runtime))
     return done
 
 
-def _storm(setting: Setting, image: Path, prestart: list[Path]) -> Storm:
-    containers = [OciContainer(setting.fresh(), image, prestart=prestart) for _ in range(CREATES)]
+def _storm(setting: Setting, image: Path, runtime: str) -> Storm:
+    containers = [
+        OciContainer(setting.fresh(), image, runtime=runtime, environment=EVERYTHING)
+        for _ in range(CREATES)
+    ]
     try:
         start = perf_counter()
         with ThreadPoolExecutor(AT_ONCE) as pool:
