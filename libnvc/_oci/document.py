@@ -125,8 +125,8 @@ def _fail_at(text: str, at: int, why: str) -> NoReturn:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return os.strerror(error.errno or 0).lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 (byte {error.start})"
     line = getattr(error, "lineno", 0)

@@ -347,7 +347,7 @@ def test_capabilities_of_legacy_images(entries: tuple[str, ...], names: tuple[st
             "unsupported capabilities found in 'compute,utility' (allowed 'utility')",
         ),
         ("x\n\x1b[2J", "unsupported capabilities found in 'x\\n\\x1b[2J' (allowed '')"),
-        ("x" * 300, f"unsupported capabilities found in '{'x' * 200}…' (allowed '')"),
+        ("x" * 600, f"unsupported capabilities found in '{'x' * 500}…' (allowed '')"),
     ],
 )
 def test_capabilities_that_are_not_supported(value: str, why: str) -> None:
