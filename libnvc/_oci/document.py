@@ -131,8 +131,8 @@ def _reason(error: OSError | ValueError) -> str:
         return f"not UTF-8 (byte {error.start})"
     line = getattr(error, "lineno", 0)
     if line:  # the scanner's own exception
-        message: str = error.msg  # type: ignore[attr-defined]
-        column: int = error.colno  # type: ignore[attr-defined]
+        message: str = error.msg  # type: ignore[union-attr]
+        column: int = error.colno  # type: ignore[union-attr]
         return f"{message[:1].lower()}{message[1:]} (line {line}, column {column})"
     return str(error)
 
