@@ -27,7 +27,7 @@
 
 from __future__ import annotations
 
-_LONGEST = 200
+_LONGEST = 500
 
 
 def shown(text: str) -> str:

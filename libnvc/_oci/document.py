@@ -125,14 +125,14 @@ def _fail_at(text: str, at: int, why: str) -> NoReturn:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError):
-        return os.strerror(error.errno or 0).lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 (byte {error.start})"
     line = getattr(error, "lineno", 0)
     if line:  # the scanner's own exception
-        message: str = error.msg  # type: ignore[attr-defined]
-        column: int = error.colno  # type: ignore[attr-defined]
+        message: str = error.msg  # type: ignore[union-attr]
+        column: int = error.colno  # type: ignore[union-attr]
         return f"{message[:1].lower()}{message[1:]} (line {line}, column {column})"
     return str(error)
 

@@ -107,7 +107,7 @@ mounts = st.lists(
     ),
     max_size=3,
 ).map(tuple)
-annotations = st.dictionaries(
+notes = st.dictionaries(
     st.sampled_from(["cdi.k8s.io/a", "cdi.k8s.io/b", "other/c"]), words, max_size=2
 ).map(lambda x: tuple(sorted(x.items())))
 configs = st.builds(
@@ -122,16 +122,16 @@ def granted(wanted: Wanted) -> tuple[object, ...]:
     return wanted.devices, wanted.mig_config, wanted.mig_monitor, wanted.imex_channels
 
 
-@given(environments, mounts, annotations, configs, st.booleans())
+@given(environments, mounts, notes, configs, st.booleans())
 def test_where_environments_may_not_ask_none_changes_what_is_granted(
     environment: tuple[tuple[str, str], ...],
     points: tuple[tuple[str, str], ...],
-    notes: tuple[tuple[str, str], ...],
+    annotated: tuple[tuple[str, str], ...],
     config: Config,
     active: bool,
 ) -> None:
     strict = config.replace(accept_envvar_when_unprivileged=False)
-    container = Container(mounts=points, annotations=notes)
+    container = Container(mounts=points, annotations=annotated)
     expected = decode(container, strict, annotations=active)
     try:
         found = decode(container.replace(environment=environment), strict, annotations=active)

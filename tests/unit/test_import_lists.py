@@ -89,6 +89,18 @@ def test_importing_libnvc(loaded: Callable[..., set[str]]) -> None:
     assert loaded("import libnvc") - STANDARD == {"libnvc"}
 
 
+def test_reading_what_a_container_asks_for(loaded: Callable[..., set[str]]) -> None:
+    found = loaded(
+        "from libnvc._config import settings; from libnvc._oci import document, wanted\n"
+        "config = settings.load_config('/nowhere', required=False)\n"
+        "container = wanted.read_container({'process': {'env': ['CUDA_VERSION=12.2']}})\n"
+        "assert wanted.decode(container, config, annotations=False).devices == ('all',)"
+    )
+    ours = ("_config", "_config.plain", "_config.settings", "_oci", "_oci.document", "_oci.wanted")
+    others = {"libnvc", "libnvc._record", "libnvc.errors", "_json"}
+    assert found - STANDARD == {*others, *(f"libnvc.{name}" for name in ours)}
+
+
 def test_importing_the_container_cli(loaded: Callable[..., set[str]]) -> None:
     expected = {"libnvc", "libnvc._record", "libnvc.cli", *(f"libnvc.cli.{name}" for name in CLI)}
     assert loaded("import libnvc.cli.container_cli") - STANDARD == expected

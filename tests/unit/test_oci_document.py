@@ -99,9 +99,10 @@ def test_a_missing_document(tmp_path: Path) -> None:
 
 
 def test_a_state_that_cannot_be_read(tmp_path: Path) -> None:
-    with (tmp_path / "x").open("wb") as file, pytest.raises(MalformedFileError) as caught:
-        read_state(file)
-    assert caught.value.message.startswith("could not decode container state: ")
+    fd = os.open(tmp_path / "state", os.O_WRONLY | os.O_CREAT)
+    with open(fd, "rb") as stream, pytest.raises(MalformedFileError) as caught:
+        read_state(stream)
+    assert caught.value.message == "could not decode container state: bad file descriptor"
 
 
 def test_a_large_document_is_read_whole(tmp_path: Path) -> None:
