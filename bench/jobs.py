@@ -139,7 +139,7 @@ def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
     against, target = _NOTHING, "≤ 0.25 P more"
 
     def job(
-        name: str, *words: str, after: Callable[[], object], target: str, text: str = ""
+        name: str, *words: str, after: Callable[[], object] = bool, target: str = "", text: str = ""
     ) -> Job:
         row = Row(name=name, target=target, against=against)
         return _after_another(row, config, words, after, text)

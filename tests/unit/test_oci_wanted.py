@@ -447,13 +447,14 @@ def test_what_is_read() -> None:
         "root": {"path": "rootfs", "readonly": True},
         "mounts": [{"destination": "/x"}, {"source": "s", "destination": "d", "type": "bind"}],
         "annotations": {"b": "2", "a": "1"},
-        "linux": 1,
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "user", "path": "/x"}], "x": 1},
     }
     assert read_container(document) == Container(
         environment=(("A", "2"), ("B", "="), ("", "x")),
         annotations=(("a", "1"), ("b", "2")),
         mounts=(("", "/x"), ("s", "d")),
         rootfs="rootfs",
+        user_namespace=True,
     )
 
 
