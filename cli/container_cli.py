@@ -79,22 +79,23 @@ def run() -> NoReturn:
     os._exit(main())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, ldconfig: str | None = None) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 
     Args:
         argv: the program's name as typed, then its words; the process's own if None.
+        ldconfig: as in `Settings`.
     """
     try:
-        return _run(sys.argv if argv is None else argv)
+        return _run(sys.argv if argv is None else argv, ldconfig)
     except BaseException as error:  # Ctrl-C too: never a traceback
         complain(f"{_NAME}: {one_line(describe(error))}\n{hint_line(_NAME, error)}")
         return 1
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: Sequence[str], ldconfig: str | None) -> int:
     try:
-        return _read_globals(argv)
+        return _read_globals(argv, ldconfig)
     except ParserExit as end:
         if end.status:
             complain(end.text)
@@ -103,8 +104,8 @@ def _run(argv: Sequence[str]) -> int:
         return end.status
 
 
-def _read_globals(argv: Sequence[str]) -> int:
-    given: dict[str, Any] = {}
+def _read_globals(argv: Sequence[str], ldconfig: str | None) -> int:
+    given: dict[str, Any] = {"ldconfig": ldconfig}
     for name, value, after in events(PARSER, argv):
         if not name:
             return _run_command(str(value), Settings(**given), argv[after:])

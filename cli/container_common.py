@@ -67,6 +67,8 @@ class Settings(Record):
         load_kmods: whether kernel modules are loaded and device nodes made first.
         no_create_imex_channels: whether those of IMEX channels are left out.
         no_pivot: without effect: what it asks for happens where it is needed.
+        ldconfig: the host's program that updates loader caches, or None: libnvc does it itself. No
+            option: only `config.toml` decides this.
     """
 
     root: str = "/"
@@ -76,6 +78,7 @@ class Settings(Record):
     load_kmods: bool = False
     no_create_imex_channels: bool = False
     no_pivot: bool = False
+    ldconfig: str | None = None
 
 
 class Log:

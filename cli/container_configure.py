@@ -161,7 +161,7 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     plan = libnvc.make_plan(found, request)
     for warning in plan.warnings[len(found.warnings) :]:
         log.warn(warning)
-    _apply(plan, target, log)
+    _apply(plan, target, log, settings.ldconfig)
     return 0
 
 
@@ -224,11 +224,11 @@ def _checked_rootfs(path: str) -> str:
     return path
 
 
-def _apply(plan: Plan, target: Target, log: Log) -> None:
+def _apply(plan: Plan, target: Target, log: Log, ldconfig: str | None) -> None:
     import libnvc
 
     try:
-        applied = libnvc.apply(plan, target)
+        applied = libnvc.apply(plan, target, ldconfig=ldconfig)
     except libnvc.ApplyError as error:
         _log_done(log, target, plan.operations[: error.operation or 0])
         log.warn(f"undone: {error}")

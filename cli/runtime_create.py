@@ -17,7 +17,7 @@ from libnvc._system.userns import in_user_namespace
 from libnvc.errors import NvcError, RequestError
 
 from .container_common import CommandError, discover, mig_control, start
-from .runtime_request import read_request, read_settings
+from .runtime_request import ldconfig, read_request, read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +41,15 @@ _OWN_KIND = "runtime.nvidia.com/gpu="
 
 
 class _Places(Record):
-    """Absolute paths: the bundle, the container's root, the programs of this installation."""
+    """Absolute paths: the bundle, the container's root, the programs of this installation.
+
+    Also the host's program that updates loader caches, None where libnvc does it itself.
+    """
 
     bundle: str
     rootfs: str
     programs: str
+    ldconfig: str | None
 
 
 def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
@@ -65,6 +69,8 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
     document = _read(path)
     container = read_container(document)
     mode, wanted = _resolve(config, container)
+    for key in config.unknown:
+        log.warn(f"{config.path}: {key}: unknown key")
     for line in wanted.refused:
         log.warn(f"container {call.container}: {line}")
     if wanted.devices is None:
@@ -74,7 +80,7 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
     else:
         rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
         plan = _make_plan(wanted, config, rootfs, log)
-        places = _Places(bundle=bundle, rootfs=rootfs, programs=programs)
+        places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
         edited = _with_plan(document, plan, container, places)
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
@@ -151,7 +157,7 @@ def _with_plan(
     _replace(file, encode(rest))
     hook = {
         "path": f"{places.programs}/{_HOOK}",
-        "args": [_HOOK, "create-runtime", file, places.rootfs],
+        "args": [_HOOK, "create-runtime", file, places.rootfs, *filter(None, (places.ldconfig,))],
         "env": [f"PATH={DEFAULT_PATH}"],
     }
     return add_hook(edited, _STAGE, hook, first=True)

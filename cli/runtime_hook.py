@@ -195,9 +195,10 @@ def _configure(config: Config, argv: list[str]) -> int:
     from libnvc._system.programs import search_path
 
     from .container_cli import main
+    from .runtime_request import ldconfig
 
     for entry in config.cli.environment:
         name, _, value = entry.partition("=")
         os.environ[name] = value
     os.environ["PATH"] = search_path(os.environ.get("PATH", ""))
-    return main(argv)
+    return main(argv, ldconfig=ldconfig(config))

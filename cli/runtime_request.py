@@ -22,6 +22,11 @@ def compat_mode(config: Config) -> str:
     return COMPAT_MODES.get(config.runtime.cuda_compat_mode, "disabled")
 
 
+def ldconfig(config: Config) -> str | None:
+    """Return the host's program that updates loader caches, or None where libnvc does it."""
+    return config.cli.ldconfig.removeprefix("@") if config.ldcache == "exec" else None
+
+
 def read_request(wanted: Wanted, config: Config, layout: Layout) -> Request:
     """Return the request of a container."""
     return Request(

@@ -231,11 +231,12 @@ static int apply(const struct file *plan, const struct nvc_target *target)
 	return result;
 }
 
-static int create_runtime(const char *plan_path, const char *rootfs)
+static int create_runtime(const char *plan_path, const char *rootfs, const char *ldconfig)
 {
 	auto_file struct file plan = {.data = NULL};
 	struct root_lock lock = {.dir_fd = -1, .fd = -1};
-	struct nvc_target target = {.rootfs = rootfs, .timeout_ms = TIMEOUT_S * 1000};
+	struct nvc_target target = {
+	    .rootfs = rootfs, .ldconfig = ldconfig, .timeout_ms = TIMEOUT_S * 1000};
 	int result;
 
 	target.pid = read_pid();
@@ -302,7 +303,7 @@ int hook_run(const struct self *self, char *const *arguments)
 
 	while (arguments[count] != NULL)
 		count++;
-	if (count == 3 && strcmp(arguments[0], word) == 0)
-		return create_runtime(arguments[1], arguments[2]) == 0 ? 0 : 1;
+	if ((count == 3 || count == 4) && strcmp(arguments[0], word) == 0)
+		return create_runtime(arguments[1], arguments[2], arguments[3]) == 0 ? 0 : 1;
 	return run_python(self, arguments);
 }

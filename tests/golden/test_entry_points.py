@@ -66,7 +66,10 @@ class Entries:
         patch.setattr(libnvc, "apply", self._apply)
         patch.setattr(runtime_create, "edit_oci", self._edit)
 
-    def _apply(self, plan: libnvc.Plan, target: libnvc.Target) -> libnvc.Applied:
+    def _apply(
+        self, plan: libnvc.Plan, target: libnvc.Target, *, ldconfig: str | None
+    ) -> libnvc.Applied:
+        assert ldconfig is None
         assert target == libnvc.Target(pid=os.getpid(), rootfs=str(self.rootfs))
         self.plans.append(plan)
         return libnvc.Applied(target=target)

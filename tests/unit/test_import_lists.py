@@ -7,6 +7,7 @@ editable install would load some of the modules asked about before our first lin
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -152,3 +153,67 @@ def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path
     check(found, {"container_configure"})
     assert not {name for name in found if name.startswith("libnvc._render")}
     assert not found & {"libnvc._discover.nvml", "libnvc._discover.kept", "libnvc._native.nvml"}
+
+
+RUNTIME = {
+    *("container_common", "output", "_argp"),
+    *("runtime", "runtime_args", "runtime_front"),
+}
+
+
+def check_programs(found: set[str], modules: set[str]) -> None:
+    ours = {name for name in found if name.split(".")[0] == "libnvc"}
+    cli = {name for name in ours if name.startswith("libnvc.cli.")}
+    assert cli == {f"libnvc.cli.{name}" for name in modules}
+    assert not {name for name in ours if name.startswith(("libnvc.sim", "libnvc.testing"))}
+    assert found - ours <= STANDARD | {"_json"}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, dgx_a100: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a bundle whose container asks for a GPU."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
+        '[nvidia-container-runtime]\nruntimes = ["true"]\n'
+    )
+    monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(config))
+    document = {
+        "ociVersion": "1.0.2",
+        "process": {"env": ["NVIDIA_VISIBLE_DEVICES=0"]},
+        "root": {"path": str(rootfs)},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def runtime_call(*words: str) -> str:
+    # What it becomes would end the interpreter that is asked.
+    return (
+        "os.execve = lambda *_: None\n"
+        f"from libnvc.cli.runtime import main; main('/opt/x', 'x', *{words!r})"
+    )
+
+
+def test_the_runtime_passing_a_call_on(loaded: Callable[..., set[str]], bundle: Path) -> None:
+    found = loaded(runtime_call("state", "c"))
+    check_programs(found, RUNTIME)
+    assert "libnvc._planner" not in found
+
+
+def test_the_runtime_creating(loaded: Callable[..., set[str]], bundle: Path) -> None:
+    found = loaded(runtime_call("create", "--bundle", str(bundle), "c"))
+    check_programs(found, RUNTIME | {"runtime_create", "runtime_log", "runtime_request"})
+    assert "libnvc._apply" not in found
+    assert (bundle / "nvidia-container.plan").exists()
+
+
+def test_the_hook(loaded: Callable[..., set[str]], bundle: Path) -> None:
+    """Up to the request: what follows is `configure`."""
+    state = json.dumps({"pid": 1, "bundle": str(bundle)})
+    found = loaded(
+        f"import io; sys.stdin = io.TextIOWrapper(io.BytesIO({state.encode()!r}))\n"
+        "from libnvc.cli import container_cli; container_cli.main = lambda *_, **__: 0\n"
+        "from libnvc.cli.runtime_hook import main; assert main('prestart') == 0"
+    )
+    check_programs(found, {*CLI, "runtime_hook", "runtime_request"})

@@ -78,6 +78,12 @@ class Bundle:
         return describe(caught.value)
 
 
+def version(path: Path) -> tuple[int, int, int]:
+    """Return what changes with a file."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return Bundle(tmp_path)
@@ -98,10 +104,10 @@ def test_who_asks_for_nothing_is_not_touched(
     bundle: Bundle, config: Callable[..., Config], mode: str, env: tuple[str, ...]
 ) -> None:
     text = bundle.write(*env, mounts=[], annotations={}, hooks={"prestart": [PRESTART]})
-    before = bundle.file.stat()
+    before = version(bundle.file)
     bundle.create(config(f'mode = "{mode}"'))
     assert bundle.file.read_text() == text
-    assert bundle.file.stat() == before
+    assert version(bundle.file) == before
     assert sorted(os.listdir(bundle.path)) == ["config.json", "rootfs"]
 
 
@@ -147,9 +153,9 @@ def test_a_second_create_of_a_bundle_changes_nothing(
 ) -> None:
     bundle.write("NVIDIA_VISIBLE_DEVICES=all")
     first = bundle.create(config())
-    before = bundle.file.stat()
+    before = version(bundle.file)
     assert bundle.create(config()) == first
-    assert bundle.file.stat() == before
+    assert version(bundle.file) == before
 
 
 def test_nodes_are_left_for_the_hook_in_a_user_namespace(
@@ -183,9 +189,9 @@ def test_legacy_adds_the_prestart_hook_once(bundle: Bundle, config: Callable[...
     found = bundle.create(legacy)
     assert found["hooks"] == {"prestart": [{"path": "/bin/a"}, PRESTART]}
     assert "linux" not in found
-    before = bundle.file.stat()
+    before = version(bundle.file)
     bundle.create(legacy)
-    assert bundle.file.stat() == before
+    assert version(bundle.file) == before
     assert not bundle.plan.exists()
 
 
@@ -212,6 +218,23 @@ def test_what_is_granted_and_refused_is_logged(
         'level=warning msg="container c1: Ignoring devices requested by environment variable(s) '
         'in unprivileged container: [NVIDIA_VISIBLE_DEVICES]"'
     ) in bundle.log.read_text()
+
+
+def test_the_hook_is_told_who_writes_the_loader_cache(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    hook = bundle.create(config(top='ldcache = "exec"'))["hooks"]["createRuntime"][0]
+    assert hook["args"][2:] == [str(bundle.plan), f"{bundle.path}/rootfs", "/sbin/ldconfig"]
+
+
+def test_unknown_keys_are_named(bundle: Bundle, config: Callable[..., Config]) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    used = config("moode = 1", top="root = 1")
+    bundle.create(used)
+    log = bundle.log.read_text()
+    for key in ("root", "nvidia-container-runtime.moode"):
+        assert f'level=warning msg="{used.path}: {key}: unknown key"' in log
 
 
 def test_own_cdi_names_mean_this_planner(bundle: Bundle, config: Callable[..., Config]) -> None:

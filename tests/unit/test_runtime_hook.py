@@ -35,13 +35,15 @@ class Hook:
         self.bundle.mkdir()
         self.config = directory / "config.toml"
         self.called: list[str] | None = None
+        self.ldconfig: str | None = None
         self.patch = monkeypatch
         self.capfd = capfd
         monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(self.config))
         monkeypatch.setattr(container_cli, "main", self._note)
 
-    def _note(self, argv: list[str]) -> int:
+    def _note(self, argv: list[str], *, ldconfig: str | None) -> int:
         self.called = argv
+        self.ldconfig = ldconfig
         return 0
 
     def __call__(
@@ -147,6 +149,14 @@ def test_every_option(hook: Hook, flags: tuple[str, ...], log: str) -> None:
         *("--cuda-compat-mode=mount", "--ldconfig=@/sbin/ldconfig", "--no-cgroups"),
         *("--device=0", *BOTH),
     )
+
+
+@pytest.mark.parametrize(("key", "program"), [("", None), ('ldcache = "exec"', "/x/ldconfig")])
+def test_who_writes_the_loader_cache(hook: Hook, key: str, program: str | None) -> None:
+    config = f'{key}\nnvidia-container-cli.ldconfig = "@/x/ldconfig"'
+    assert hook(f"{VISIBLE}=0", config=config) == (0, "")
+    assert "--ldconfig=@/x/ldconfig" in hook.words()
+    assert hook.ldconfig == program
 
 
 @pytest.mark.parametrize("env", [(), (f"{VISIBLE}=void",), (f"{VISIBLE}=all", f"{VISIBLE}=void")])
