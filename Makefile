@@ -148,10 +148,11 @@ fuzz-%: $(VENV)/fuzz/%
 	@echo "fuzz: $*: $$(sed -n 's/^stat::number_of_executed_units: *//p' $<.log) runs, nothing found"
 
 .PRECIOUS: $(VENV)/fuzz/%
-$(VENV)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h $(wildcard csrc/*.[ch])
+$(VENV)/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h $(wildcard csrc/*.[ch] csrc/launcher/*.[ch])
 	@mkdir -p $(@D)
 	@clang $(FUZZ_FLAGS) $< -o $@ \
-	  $$(sed -n 's|^/\* needs: \(.*\) \*/|\1|p' $< | sed 's|[a-z_]*|csrc/nvc_&.c|g')
+	  $$(sed -n 's|^/\* needs: \(.*\) \*/|\1|p' $< | tr ' ' '\n' | \
+	    sed -e 's|.*/.*|csrc/&.c|' -e t -e 's|.*|csrc/nvc_&.c|')
 
 # --- benchmarks ---------------------------------------------------------------------------------
 

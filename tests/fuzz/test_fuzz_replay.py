@@ -20,11 +20,16 @@ class CompileC(Protocol):
     def __call__(self, output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path: ...
 
 
+def source(name: str) -> Path:
+    """Return the file of a module: of the core, or with its directory one of another program."""
+    return CORE / (f"{name}.c" if "/" in name else f"nvc_{name}.c")
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=lambda path: path.stem)
 def test_replay(target: Path, tmp_path: Path, compile_c: CompileC) -> None:
-    needs = re.search(r"needs: ([a-z_ ]+)", target.read_text())
+    needs = re.search(r"needs: ([a-z_/ ]+?) \*/", target.read_text())
     assert needs, f"{target.name} has no line of needed modules"
-    modules = [CORE / f"nvc_{name}.c" for name in needs[1].split()]
+    modules = [source(name) for name in needs[1].split()]
     corpus = sorted((HERE / "corpus" / target.stem.removeprefix("fuzz_")).iterdir())
     assert corpus
     binary = compile_c(

@@ -14,8 +14,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 TREE = Path(__file__).parents[2]
+LAUNCHERS = {
+    "nvidia-container-runtime",
+    "nvidia-container-runtime.cdi",
+    "nvidia-container-runtime.legacy",
+    "nvidia-container-runtime-hook",
+    "nvidia-container-toolkit",
+}
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
 
 
@@ -63,6 +71,7 @@ def test_sdist_can_be_built_again(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.py", "csrc/ffi_build.py"} <= names
     headers = {f"csrc/{path.name}" for path in (TREE / "csrc").glob("*.[ch]*")}
+    headers |= {f"csrc/launcher/{path.name}" for path in (TREE / "csrc/launcher").iterdir()}
     assert headers <= names
 
 
@@ -78,7 +87,9 @@ def test_wheel_contents(wheel: Path) -> None:
     assert modules <= names
     assert {"libnvc/_core.abi3.so", "libnvc/py.typed"} <= names
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"libnvc"}
+    outside = {name for name in names if not name.startswith("libnvc/")}
+    outside = {name.partition("/")[2] for name in outside if ".dist-info/" not in name}
+    assert outside == {f"data/bin/{name}" for name in LAUNCHERS}
     assert not [name for name in names if name.startswith("libnvc/_core.c")]
 
 
@@ -96,6 +107,23 @@ def test_container_cli_needs_no_extra(environment: Path, tmp_path: Path) -> None
     done = run(environment / "nvidia-container-cli", "--version", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match(r"cli-version: \S+\n", done.stdout)
+
+
+def test_launcher_is_static_and_beside_its_interpreter(environment: Path, tmp_path: Path) -> None:
+    for name in LAUNCHERS:
+        with (environment / name).open("rb") as file:
+            assert not [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_INTERP"]
+    # Called without a front file, it asks the interpreter of this environment.
+    (environment / "nvidia-container-cli").rename(environment / "away")
+    try:
+        done = run(environment / "nvidia-container-runtime", "--version", cwd=tmp_path)
+    finally:
+        (environment / "away").rename(environment / "nvidia-container-cli")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"nvidia-container-runtime: {environment}/nvidia-container-cli: names no Python "
+        "interpreter: install libnvc anew\n",
+    )
 
 
 def test_nvc_without_its_extra_says_what_to_install(environment: Path, tmp_path: Path) -> None:
