@@ -5,6 +5,8 @@ Works offline and on any glibc distribution; needs the extra `cli` (pyelftools).
 """
 
 from .containerd import Containerd
+from .debian import CannotFetchError, fetch_packages, unpack
+from .docker import Dockerd
 from .host import on_host, with_cgroups
 from .image import write_image
 from .lxc import NVIDIA_HOOK, LxcContainer
@@ -23,14 +25,17 @@ from .snapshot import Mount, mounts, tree
 __all__ = [
     "NVIDIA_HOOK",
     "PROGRAMS",
+    "CannotFetchError",
     "ContainerFailedError",
     "Containerd",
+    "Dockerd",
     "LxcContainer",
     "Mount",
     "NamespaceContainer",
     "OciContainer",
     "configure_hook",
     "copy_program",
+    "fetch_packages",
     "make_busybox_like",
     "make_rhel_like",
     "make_rootfs",
@@ -38,6 +43,7 @@ __all__ = [
     "multiarch",
     "on_host",
     "tree",
+    "unpack",
     "with_cgroups",
     "write_image",
 ]

@@ -36,6 +36,11 @@ _CGROUPS = {
 }
 
 
+def private_mounts() -> list[str]:
+    """Return what puts a command into a mount namespace of its own, whose mounts go with it."""
+    return list(_UNSHARE)
+
+
 def on_host(sim: Path) -> list[str]:
     """Return what puts a command into a mount namespace where "/" has a simulated driver.
 
