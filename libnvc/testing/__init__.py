@@ -12,6 +12,7 @@ from .image import write_image
 from .lxc import NVIDIA_HOOK, LxcContainer
 from .namespaces import NamespaceContainer
 from .oci import ContainerFailedError, OciContainer, configure_hook
+from .podman import Podman
 from .rootfs import (
     PROGRAMS,
     copy_program,
@@ -33,6 +34,7 @@ __all__ = [
     "Mount",
     "NamespaceContainer",
     "OciContainer",
+    "Podman",
     "configure_hook",
     "copy_program",
     "fetch_packages",

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run podman with a storage of its own, for root or as an ordinary user would. Needs root.
+
+All its commands run in one mount namespace, in which an ordinary user has a name, subordinate ids
+and a way to what is shown. Nothing of the host is changed but cgroups.
+"""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+from .host import open_ways, private_mounts
+from .oci import ContainerFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+# Without systemd, whose journal and cgroups it would take; locks in a directory of ours.
+_CONFIGURATION = """\
+[containers]
+default_ulimits = [{limits}]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+tmp_dir = "{directory}/tmp"
+"""
+
+# podman allows itself no more.
+_PODMAN_PROCESSES = 32768
+
+_FIRST_SUBORDINATE_ID = 200000
+_IDS = 65536
+
+
+class Podman:
+    """A podman with a storage of its own, without networks.
+
+    A context manager: leaving deletes its containers and all that it has mounted.
+
+    Attributes:
+        directory: for all it keeps.
+        uid: who runs it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        uid: int = 0,
+        runtime: str = "runc",
+        options: Sequence[str] = (),
+        host: Sequence[str] = (),
+        shown: Sequence[Path] = (),
+    ) -> None:
+        """Take a directory for all it keeps.
+
+        Args:
+            directory: absolute, made if missing.
+            environment: of podman, runtimes and hooks.
+            uid: who runs it; other than 0: somebody that the machine does not know.
+            runtime: a name or path.
+            options: for every command, before its name ("--hooks-dir=…").
+            host: a command to put before all (`with_cgroups`).
+            shown: what an ordinary user's podman and hooks shall reach, absolute; at most four.
+        """
+        self.directory = directory
+        self.uid = uid
+        self._environment = {
+            **environment,
+            "CONTAINERS_CONF": f"{directory}/containers.conf",
+            "HOME": f"{directory}/home",
+            "XDG_RUNTIME_DIR": f"{directory}/run",
+        }
+        # What rootless storage is made of does not depend on what overlay can do here.
+        self._podman = [
+            *("podman", f"--root={directory}/storage", f"--runroot={directory}/state"),
+            *(f"--storage-driver={'vfs' if uid else 'overlay'}", f"--runtime={runtime}", *options),
+        ]
+        self._host = list(host)
+        self._shown = [directory, *shown]
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        for name in ("home", "run", "state", "storage", "tmp"):
+            (self.directory / name).mkdir(parents=True)
+        (self.directory / "run").chmod(0o700)
+        (self.directory / "containers.conf").write_text(
+            _CONFIGURATION.format(directory=self.directory, limits=_limits())
+        )
+        view = ""
+        if self.uid:
+            subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", self.directory], check=True)
+            view = self._names() + open_ways(self._shown)
+        self._process = subprocess.Popen(
+            [
+                *(*private_mounts(), *self._host),
+                *("sh", "-e", "-c", f"{view}\necho ready\nexec cat"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise ContainerFailedError(self._process.communicate()[1].strip())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process is not None
+        self.podman("rm", "--all", "--force", "--time=0")
+        if self.uid:
+            self.podman("system", "migrate")  # ends the process that keeps its user namespace
+        self._process.communicate()
+
+    def podman(
+        self, *arguments: str | Path, archive: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `podman` with arguments and return what it printed and its exit status.
+
+        Args:
+            arguments: its command, and what belongs to it.
+            archive: what it reads.
+        """
+        assert self._process is not None
+        become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+        with (archive or self.directory / "containers.conf").open("rb") as stream:
+            return subprocess.run(
+                [
+                    *("nsenter", f"--target={self._process.pid}", "--mount", "--wdns=/"),
+                    *(become if self.uid else ()),
+                    *self._podman,
+                    *arguments,
+                ],
+                env=self._environment,
+                stdin=stream if archive else subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+    def load(self, archive: Path) -> None:
+        """Load an image of `write_image`.
+
+        Raises:
+            ContainerFailedError: podman refused.
+        """
+        done = self.podman("load", archive=archive)
+        if done.returncode != 0:
+            raise ContainerFailedError(done.stderr.strip())
+
+    def _names(self) -> str:
+        """Return shell that gives the user a name and subordinate ids."""
+        name = f"user{self.uid}"
+        ids = f"{name}:{_FIRST_SUBORDINATE_ID}:{_IDS}\n"
+        files = {
+            "passwd": f"root:x:0:0::/root:/bin/sh\n{name}:x:{self.uid}:{self.uid}::/:/bin/sh\n",
+            "group": f"root:x:0:\n{name}:x:{self.uid}:\n",
+            "subuid": ids,
+            "subgid": ids,
+        }
+        lines = []
+        for file, text in files.items():
+            path = self.directory / file
+            path.write_text(text)
+            lines.append(shlex.join(["mount", "--bind", str(path), f"/etc/{file}"]))
+        return "\n".join([*lines, ""])
+
+
+def _limits() -> str:
+    """Return limits that can be had: podman's own are higher than those of a weak root."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    limits = {"nofile": files, "nproc": min(processes, _PODMAN_PROCESSES)}
+    return ", ".join(f'"{name}={limit}:{limit}"' for name, limit in limits.items())
