@@ -6,7 +6,10 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from .cri import Cri
 from .daemon import Daemon
+from .host import private_mounts
+from .oci import ContainerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,21 +21,46 @@ _CONFIG = """\
 version = 2
 root = "{directory}/root"
 state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = [{disabled}]
 [grpc]
   address = "{directory}/socket"
 """
 
+_PLUGIN = '"io.containerd.grpc.v1.cri"'
+
+# Without the right to lower a score of the out-of-memory killer; a weak root lacks it.
+_CRI = f"""\
+[plugins.{_PLUGIN}]
+  restrict_oom_score_adj = true
+  sandbox_image = "{{sandbox}}"
+"""
+
+_RUNTIME = f"""\
+[plugins.{_PLUGIN}.containerd.runtimes.{{name}}]
+  runtime_type = "io.containerd.runc.v2"
+  [plugins.{_PLUGIN}.containerd.runtimes.{{name}}.options]
+    BinaryName = "{{program}}"
+"""
+
 
 class Containerd:
-    """A containerd that is driven by `ctr`.
+    """A containerd that is driven by `ctr`, and by the Container Runtime Interface if asked for.
 
-    A context manager: entering starts it, leaving deletes its containers and stops it. What it
+    A context manager: entering starts it, leaving deletes ctr's containers and stops it. What it
     mounts is in its mount namespace.
+
+    Attributes:
+        cri: its Container Runtime Interface.
     """
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str], host: Sequence[str] = ()
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        host: Sequence[str] = (),
+        *,
+        handlers: Mapping[str, str | Path] | None = None,
+        sandbox: str = "",
     ) -> None:
         """Take a directory for all it keeps: made if missing, and short, for a socket's path.
 
@@ -40,17 +68,28 @@ class Containerd:
             directory: absolute.
             environment: of containerd, ctr and so the hooks; PATH must find both.
             host: a command to put before containerd's (`on_host`).
+            handlers: runtimes of the Container Runtime Interface, by the names that pods ask for,
+                "runc" too; None: there is no such interface.
+            sandbox: the image of a pod's own container.
         """
+        self.cri = Cri(directory / "socket")
         self._directory = directory
         self._environment = dict(environment)
         self._host = list(host)
+        self._configuration = _CONFIG.format(
+            directory=directory, disabled=_PLUGIN if handlers is None else ""
+        )
+        if handlers is not None:
+            self._configuration += _CRI.format(sandbox=sandbox)
+            for name, program in handlers.items():
+                self._configuration += _RUNTIME.format(name=name, program=program)
         self._daemon = Daemon(directory, environment)
 
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "config.toml"
-        config.write_text(_CONFIG.format(directory=self._directory))
-        self._daemon.start([*self._host, "containerd", "--config", config])
+        config.write_text(self._configuration)
+        self._daemon.start([*private_mounts(), *self._host, "containerd", "--config", config])
         return self
 
     def __exit__(
@@ -74,3 +113,14 @@ class Containerd:
             text=True,
             check=False,
         )
+
+    def load(self, archive: Path, name: str) -> None:
+        """Load an image of `write_image` for pods.
+
+        Raises:
+            ContainerFailedError: containerd refused.
+        """
+        done = self.ctr("--namespace", "k8s.io", "images", "import", archive)
+        if done.returncode != 0:
+            raise ContainerFailedError(done.stderr.strip())
+        self.cri.wait_for_image(name)
