@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container engines, started once, with what is installed here first on their PATH.
+
+The driver is a simulated one in a directory of its own, which config.toml names.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import pytest
+
+import libnvc.sim
+from libnvc.testing import (
+    CannotFetchError,
+    Containerd,
+    Dockerd,
+    Podman,
+    copy_program,
+    fetch_packages,
+    make_rootfs,
+    unpack,
+    with_cgroups,
+    write_image,
+)
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Who runs rootless engines.
+UID = 4711
+
+#: The newer Docker, 63 MB; bookworm has runc and all else that it needs.
+NEWER_SUITE = "trixie"
+NEWER_DOCKER = ("containerd", "docker-cli", "docker.io")
+
+
+class Run(Protocol):
+    """Runs a command in a container."""
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]: ...
+
+
+class CheckGpus(Protocol):
+    """What the fixture `check_gpus` gives."""
+
+    def __call__(
+        self, run: Run, indices: Sequence[int], *, unprivileged: bool = False
+    ) -> None: ...
+
+
+class Image(NamedTuple):
+    """An image with a program that uses CUDA.
+
+    Attributes:
+        name: for engines.
+        archive: what they load.
+    """
+
+    name: str
+    archive: Path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    """Return images by name: one that asks for nothing, one for every GPU, one for pods."""
+    directory = tmp_path_factory.mktemp("images")
+    rootfs = make_rootfs(directory / "rootfs")
+    copy_program(rootfs, libnvc.sim.cuda_client())
+
+    def make(name: str, *environment: str, command: tuple[str, ...] = ("/bin/sh",)) -> Image:
+        archive = directory / f"{name}.tar"
+        full = f"localhost/{name}:1"  # a name that no engine completes
+        write_image(archive, rootfs, full, environment=environment, command=command)
+        return Image(full, archive)
+
+    return {
+        "plain": make("plain"),
+        "gpus": make("gpus", "NVIDIA_VISIBLE_DEVICES=all"),
+        "sandbox": make("sandbox", command=("sleep", "1000000")),
+    }
+
+
+@pytest.fixture(scope="session")
+def plain(images: dict[str, Image]) -> str:
+    """Return the name of the image that asks for nothing."""
+    return images["plain"].name
+
+
+@pytest.fixture(scope="session")
+def gpus(images: dict[str, Image]) -> str:
+    """Return the name of the image whose environment asks for every GPU."""
+    return images["gpus"].name
+
+
+class MakeEnvironment(Protocol):
+    """Makes an engine's environment; config.toml has more lines at its end."""
+
+    def __call__(self, *more: str, path: Sequence[Path] = ()) -> dict[str, str]: ...
+
+
+@pytest.fixture(scope="session")
+def programs(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Return what comes first on the engines' PATH."""
+    return (commands,)
+
+
+@pytest.fixture(scope="session")
+def environment(
+    tmp_path_factory: pytest.TempPathFactory, programs: tuple[Path, ...], dgx_a100: Path
+) -> MakeEnvironment:
+    def make(*more: str, path: Sequence[Path] = ()) -> dict[str, str]:
+        config = tmp_path_factory.mktemp("config") / "config.toml"
+        lines = ["[nvidia-container-cli]", f'root = "{dgx_a100}"', "load-kmods = false", *more]
+        config.write_text("\n".join([*lines, ""]))
+        return {
+            "PATH": ":".join([*map(str, programs), *map(str, path), SYSTEM_PATH]),
+            "LC_ALL": "C",
+            "NVIDIA_CTK_CONFIG_FILE_PATH": str(config),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def newer_docker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Return the directories of the newer Docker's programs; it is fetched once, not installed."""
+    assert request.config.cache is not None
+    kept = Path(str(request.config.cache.mkdir("docker"))) / NEWER_SUITE
+    try:
+        packages = fetch_packages(kept, NEWER_SUITE, NEWER_DOCKER)
+    except CannotFetchError as error:
+        pytest.skip(f"the newer Docker: {error}")
+    prefix = tmp_path_factory.mktemp("docker")
+    unpack(packages, prefix)
+    return [prefix / "usr/bin", prefix / "usr/sbin"]
+
+
+@pytest.fixture(scope="session", params=["bookworm", NEWER_SUITE])
+def engine_path(request: pytest.FixtureRequest) -> list[Path]:
+    """Return what gives an engine of one Debian or another."""
+    if request.param == "bookworm":
+        return []
+    newer: list[Path] = request.getfixturevalue("newer_docker")
+    return newer
+
+
+@pytest.fixture(scope="session")
+def dockerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: tuple[Path, ...],
+    environment: MakeEnvironment,
+    engine_path: list[Path],
+    images: dict[str, Image],
+) -> Iterator[Dockerd]:
+    """Run a dockerd with the runtime `nvidia`."""
+    configuration = {"runtimes": {"nvidia": {"path": find("nvidia-container-runtime", programs)}}}
+    with Dockerd(
+        tmp_path_factory.mktemp("dockerd"),
+        environment(path=engine_path),
+        configuration=configuration,
+    ) as dockerd:
+        for name in ("plain", "gpus"):
+            dockerd.load(images[name].archive)
+        yield dockerd
+
+
+@pytest.fixture(scope="session")
+def containerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: tuple[Path, ...],
+    environment: MakeEnvironment,
+    engine_path: list[Path],
+    images: dict[str, Image],
+) -> Iterator[Containerd]:
+    """Run a containerd for pods, with the runtime handler `nvidia`."""
+    with Containerd(
+        tmp_path_factory.mktemp("cri"),
+        environment(path=engine_path),
+        handlers={"runc": "runc", "nvidia": find("nvidia-container-runtime", programs)},
+        sandbox=images["sandbox"].name,
+    ) as containerd:
+        for image in images.values():
+            containerd.load(image.archive, image.name)
+        yield containerd
+
+
+@pytest.fixture(scope="session", params=["root", "rootless"])
+def podman_uid(request: pytest.FixtureRequest) -> int:
+    return {"root": 0, "rootless": UID}[request.param]
+
+
+@pytest.fixture(scope="session", params=["runc", "crun"])
+def low_level(request: pytest.FixtureRequest) -> str:
+    """Return the name of what runs containers in the end."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def podman(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: tuple[Path, ...],
+    environment: MakeEnvironment,
+    podman_uid: int,
+    low_level: str,
+    images: dict[str, Image],
+    dgx_a100: Path,
+) -> Iterator[Podman]:
+    """Give a podman of root or somebody else, with cgroup v1, which every crun can do here."""
+    more = ["no-cgroups = true"] if podman_uid else []
+    variables = environment(*more, "[nvidia-container-runtime]", f'runtimes = ["{low_level}"]')
+    config = Path(variables["NVIDIA_CTK_CONFIG_FILE_PATH"]).parent
+    with Podman(
+        tmp_path_factory.mktemp("podman"),
+        variables,
+        uid=podman_uid,
+        runtime=low_level,
+        host=with_cgroups("v1"),
+        shown=[dgx_a100, config, *programs],
+    ) as podman:
+        for name in ("plain", "gpus"):
+            podman.load(images[name].archive)
+        yield podman
+
+
+def find(name: str, programs: tuple[Path, ...]) -> str:
+    """Return the path of an installed program, whether it is there or not."""
+    found = [directory / name for directory in programs if (directory / name).exists()]
+    return str([*found, programs[0] / name][0])
