@@ -52,7 +52,8 @@ nvidia-smi -L
 cuda-probe
 for n in 0 1 2 3 4 5 6 7; do
     node=/dev/nvidia$n
-    [ -e $node ] || { node=/tmp/nvidia$n; mknod $node c 195 $n; } && cat $node
+    [ -e $node ] || node=/tmp/nvidia$n
+    [ -e $node ] || mknod $node c 195 $n && cat $node
 done
 true
 """

@@ -7,6 +7,7 @@ and a way to what is shown. Nothing of the host is changed but cgroups.
 
 from __future__ import annotations
 
+import os
 import resource
 import shlex
 import subprocess
@@ -56,7 +57,7 @@ class Podman:
         *,
         uid: int = 0,
         runtime: str = "runc",
-        options: Sequence[str] = (),
+        etc: Mapping[str, str] | None = None,
         host: Sequence[str] = (),
         shown: Sequence[Path] = (),
     ) -> None:
@@ -64,12 +65,12 @@ class Podman:
 
         Args:
             directory: absolute, made if missing.
-            environment: of podman, runtimes and hooks.
+            environment: of podman. Little of it comes to runtimes and hooks: not PATH.
             uid: who runs it; other than 0: somebody that the machine does not know.
             runtime: a name or path.
-            options: for every command, before its name ("--hooks-dir=…").
+            etc: what files below /etc hold, for podman, runtimes and hooks.
             host: a command to put before all (`with_cgroups`).
-            shown: what an ordinary user's podman and hooks shall reach, absolute; at most four.
+            shown: what an ordinary user's podman and hooks shall reach, absolute; at most six.
         """
         self.directory = directory
         self.uid = uid
@@ -82,27 +83,35 @@ class Podman:
         # What rootless storage is made of does not depend on what overlay can do here.
         self._podman = [
             *("podman", f"--root={directory}/storage", f"--runroot={directory}/state"),
-            *(f"--storage-driver={'vfs' if uid else 'overlay'}", f"--runtime={runtime}", *options),
+            *(f"--storage-driver={'vfs' if uid else 'overlay'}", f"--runtime={runtime}"),
         ]
+        self._etc = dict(etc or {}) | (_names(uid) if uid else {})
         self._host = list(host)
         self._shown = [directory, *shown]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        for name in ("home", "run", "state", "storage", "tmp"):
+        for name in ("etc", "home", "run", "state", "storage", "tmp"):
             (self.directory / name).mkdir(parents=True)
         (self.directory / "run").chmod(0o700)
         (self.directory / "containers.conf").write_text(
             _CONFIGURATION.format(directory=self.directory, limits=_limits())
         )
-        view = ""
+        for name, text in self._etc.items():
+            path = self.directory / "etc" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        lower = f"lowerdir={self.directory}/etc:/etc"
+        view = shlex.join(["mount", "-t", "overlay", "-o", lower, "overlay", "/etc"]) + "\n"
         if self.uid:
-            subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", self.directory], check=True)
-            view = self._names() + open_ways(self._shown)
+            for name in ("home", "run", "state", "storage", "tmp"):
+                os.chown(self.directory / name, self.uid, self.uid)
+            self.directory.chmod(0o755)
+            view += open_ways(self._shown)
         self._process = subprocess.Popen(
             [
                 *(*private_mounts(), *self._host),
-                *("sh", "-e", "-c", f"{view}\necho ready\nexec cat"),
+                *("sh", "-e", "-c", f"{view}echo ready\nexec cat"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -162,22 +171,17 @@ class Podman:
         if done.returncode != 0:
             raise ContainerFailedError(done.stderr.strip())
 
-    def _names(self) -> str:
-        """Return shell that gives the user a name and subordinate ids."""
-        name = f"user{self.uid}"
-        ids = f"{name}:{_FIRST_SUBORDINATE_ID}:{_IDS}\n"
-        files = {
-            "passwd": f"root:x:0:0::/root:/bin/sh\n{name}:x:{self.uid}:{self.uid}::/:/bin/sh\n",
-            "group": f"root:x:0:\n{name}:x:{self.uid}:\n",
-            "subuid": ids,
-            "subgid": ids,
-        }
-        lines = []
-        for file, text in files.items():
-            path = self.directory / file
-            path.write_text(text)
-            lines.append(shlex.join(["mount", "--bind", str(path), f"/etc/{file}"]))
-        return "\n".join([*lines, ""])
+
+def _names(uid: int) -> dict[str, str]:
+    """Return the files below /etc that give a user a name and subordinate ids."""
+    name = f"user{uid}"
+    ids = f"{name}:{_FIRST_SUBORDINATE_ID}:{_IDS}\n"
+    return {
+        "passwd": f"root:x:0:0::/root:/bin/sh\n{name}:x:{uid}:{uid}::/:/bin/sh\n",
+        "group": f"root:x:0:\n{name}:x:{uid}:\n",
+        "subuid": ids,
+        "subgid": ids,
+    }
 
 
 def _limits() -> str:

@@ -98,33 +98,50 @@ def gpus(images: dict[str, Image]) -> str:
     return images["gpus"].name
 
 
-class MakeEnvironment(Protocol):
-    """Makes an engine's environment; config.toml has more lines at its end."""
-
-    def __call__(self, *more: str, path: Sequence[Path] = ()) -> dict[str, str]: ...
-
-
 @pytest.fixture(scope="session")
 def programs(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     """Return what comes first on the engines' PATH."""
-    return (commands,)
+    if (commands / "nvidia-container-runtime").exists():
+        return (commands,)
+    directory = tmp_path_factory.mktemp("bin")
+    start = f'exec {commands}/python -I {Path(__file__).with_name("stand_in.py")}'
+    hook = directory / "nvidia-container-runtime-hook"
+    runtime = directory / "nvidia-container-runtime"
+    hook.write_text(f'#!/bin/sh\n{start} hook "$@"\n')
+    runtime.write_text(f'#!/bin/sh\n{start} runtime {hook} "$@"\n')
+    for program in (hook, runtime):
+        program.chmod(0o755)
+    directory.chmod(0o755)
+    return (directory, commands)
+
+
+@pytest.fixture(scope="session")
+def nvidia_runtime(programs: tuple[Path, ...]) -> Path:
+    """Return the path of the OCI runtime that gives containers GPUs."""
+    return programs[0] / "nvidia-container-runtime"
+
+
+@pytest.fixture(scope="session")
+def config(dgx_a100: Path) -> str:
+    """Return what config.toml holds: where the simulated driver is."""
+    return f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
 
 
 @pytest.fixture(scope="session")
 def environment(
-    tmp_path_factory: pytest.TempPathFactory, programs: tuple[Path, ...], dgx_a100: Path
-) -> MakeEnvironment:
-    def make(*more: str, path: Sequence[Path] = ()) -> dict[str, str]:
-        config = tmp_path_factory.mktemp("config") / "config.toml"
-        lines = ["[nvidia-container-cli]", f'root = "{dgx_a100}"', "load-kmods = false", *more]
-        config.write_text("\n".join([*lines, ""]))
-        return {
-            "PATH": ":".join([*map(str, programs), *map(str, path), SYSTEM_PATH]),
-            "LC_ALL": "C",
-            "NVIDIA_CTK_CONFIG_FILE_PATH": str(config),
-        }
-
-    return make
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: tuple[Path, ...],
+    config: str,
+    engine_path: list[Path],
+) -> dict[str, str]:
+    """Return the environment of a daemon of one Debian or another."""
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(config)
+    return {
+        "PATH": ":".join([*map(str, programs), *map(str, engine_path), SYSTEM_PATH]),
+        "LC_ALL": "C",
+        "NVIDIA_CTK_CONFIG_FILE_PATH": str(path),
+    }
 
 
 @pytest.fixture(scope="session")
@@ -155,16 +172,15 @@ def engine_path(request: pytest.FixtureRequest) -> list[Path]:
 @pytest.fixture(scope="session")
 def dockerd(
     tmp_path_factory: pytest.TempPathFactory,
-    programs: tuple[Path, ...],
-    environment: MakeEnvironment,
-    engine_path: list[Path],
+    nvidia_runtime: Path,
+    environment: dict[str, str],
     images: dict[str, Image],
 ) -> Iterator[Dockerd]:
     """Run a dockerd with the runtime `nvidia`."""
-    configuration = {"runtimes": {"nvidia": {"path": find("nvidia-container-runtime", programs)}}}
+    configuration = {"runtimes": {"nvidia": {"path": str(nvidia_runtime)}}}
     with Dockerd(
         tmp_path_factory.mktemp("dockerd"),
-        environment(path=engine_path),
+        environment,
         configuration=configuration,
     ) as dockerd:
         for name in ("plain", "gpus"):
@@ -175,16 +191,15 @@ def dockerd(
 @pytest.fixture(scope="session")
 def containerd(
     tmp_path_factory: pytest.TempPathFactory,
-    programs: tuple[Path, ...],
-    environment: MakeEnvironment,
-    engine_path: list[Path],
+    nvidia_runtime: Path,
+    environment: dict[str, str],
     images: dict[str, Image],
 ) -> Iterator[Containerd]:
     """Run a containerd for pods, with the runtime handler `nvidia`."""
     with Containerd(
         tmp_path_factory.mktemp("cri"),
-        environment(path=engine_path),
-        handlers={"runc": "runc", "nvidia": find("nvidia-container-runtime", programs)},
+        environment,
+        handlers={"runc": "runc", "nvidia": nvidia_runtime},
         sandbox=images["sandbox"].name,
     ) as containerd:
         for image in images.values():
@@ -208,30 +223,26 @@ def low_level(request: pytest.FixtureRequest) -> str:
 def podman(
     tmp_path_factory: pytest.TempPathFactory,
     programs: tuple[Path, ...],
-    environment: MakeEnvironment,
+    config: str,
     podman_uid: int,
     low_level: str,
     images: dict[str, Image],
     dgx_a100: Path,
 ) -> Iterator[Podman]:
     """Give a podman of root or somebody else, with cgroup v1, which every crun can do here."""
-    more = ["no-cgroups = true"] if podman_uid else []
-    variables = environment(*more, "[nvidia-container-runtime]", f'runtimes = ["{low_level}"]')
-    config = Path(variables["NVIDIA_CTK_CONFIG_FILE_PATH"]).parent
+    lines = [
+        *(["no-cgroups = true"] if podman_uid else []),
+        *("[nvidia-container-runtime]", f'runtimes = ["{low_level}"]', ""),
+    ]
     with Podman(
         tmp_path_factory.mktemp("podman"),
-        variables,
+        {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
         uid=podman_uid,
         runtime=low_level,
+        etc={"nvidia-container-runtime/config.toml": config + "\n".join(lines)},
         host=with_cgroups("v1"),
-        shown=[dgx_a100, config, *programs],
+        shown=[dgx_a100, *programs, Path(sys.base_prefix)],
     ) as podman:
         for name in ("plain", "gpus"):
             podman.load(images[name].archive)
         yield podman
-
-
-def find(name: str, programs: tuple[Path, ...]) -> str:
-    """Return the path of an installed program, whether it is there or not."""
-    found = [directory / name for directory in programs if (directory / name).exists()]
-    return str([*found, programs[0] / name][0])

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libnvc.testing import ContainerFailedError
+
 if TYPE_CHECKING:
+    from conftest import CheckGpus
     from libnvc.testing import Containerd
 
 pytestmark = pytest.mark.root
@@ -19,4 +22,39 @@ def test_an_ordinary_container(containerd: Containerd, plain: str) -> None:
         done = pod.start("one", plain).exec("sh", "-c", script)
     assert done.stderr == "cat: /tmp/nvidia0: Operation not permitted\n"
     assert done.stdout.startswith("fd\nfull\n")
+    assert "nvidia" not in done.stdout
+
+
+def test_the_handler_gives_what_the_container_asks_for(
+    containerd: Containerd, plain: str, check_gpus: CheckGpus
+) -> None:
+    """Two containers of one pod, with GPUs of their own."""
+    with containerd.cri.pod("two", "nvidia") as pod:
+        first = pod.start("one", plain, environment={"NVIDIA_VISIBLE_DEVICES": "0,3"})
+        second = pod.start("two", plain, environment={"NVIDIA_VISIBLE_DEVICES": "6"})
+        check_gpus(first.exec, [0, 3])
+        check_gpus(second.exec, [6])
+
+
+def test_the_handler_gives_what_the_image_asks_for(
+    containerd: Containerd, gpus: str, check_gpus: CheckGpus
+) -> None:
+    with containerd.cri.pod("all", "nvidia") as pod:
+        check_gpus(pod.start("one", gpus).exec, range(8))
+
+
+def test_an_unknown_gpu_stops_the_container(containerd: Containerd, plain: str) -> None:
+    asked = {"NVIDIA_VISIBLE_DEVICES": "9"}
+    refused = "nvidia-container-cli: device error: 9: unknown device"
+    with (
+        containerd.cri.pod("unknown", "nvidia") as pod,
+        pytest.raises(ContainerFailedError, match=refused),
+    ):
+        pod.start("one", plain, environment=asked)
+
+
+def test_the_handler_leaves_an_ordinary_container_alone(containerd: Containerd, plain: str) -> None:
+    with containerd.cri.pod("alone", "nvidia") as pod:
+        done = pod.start("one", plain).exec("sh", "-c", "ls /dev; cat /proc/self/mounts")
+    assert (done.returncode, done.stderr) == (0, "")
     assert "nvidia" not in done.stdout
