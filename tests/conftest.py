@@ -46,7 +46,7 @@ exec "$@"
 """
 
 
-#: Lists GPUs by NVML and by CUDA, then tries to open every GPU; where there is no node, one is made.
+#: Lists GPUs by NVML and by CUDA, then tries to open every one, if need be by a node made for it.
 LOOK = """
 nvidia-smi -L
 cuda-probe
@@ -72,7 +72,7 @@ class CheckGpus(Protocol):
     """
 
     def __call__(
-        self, run: Run, indices: Sequence[int], *, unprivileged: bool = False
+        self, run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
     ) -> None: ...
 
 
@@ -284,7 +284,9 @@ def check_gpus() -> CheckGpus:
     """Check what a container can do with GPUs; it needs cuda-probe."""
     profile = next(p for p in libnvc.sim.profiles() if p.name == "dgx-a100")
 
-    def check(run: Run, indices: Sequence[int], *, unprivileged: bool = False) -> None:
+    def check(
+        run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
+    ) -> None:
         done = run("sh", "-c", LOOK)
         assert done.returncode == 0, done.stderr
         uuids = [profile.gpus[index].uuid for index in indices]

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .oci import ContainerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self, TypeAlias
 
-    One: TypeAlias = "int | str | bytes | Message"
+    One: TypeAlias = "int | str | Message"
     Message: TypeAlias = "Mapping[int, One | Sequence[One]]"
 
 _SECONDS = 60
@@ -178,21 +179,20 @@ def _text(answer: Mapping[int, int | bytes], number: int) -> str:
 
 def _encode(message: Message) -> bytes:
     """Write a message in protobuf's wire format; a sequence is a repeated field."""
-    return b"".join(
-        _field(number, one)
-        for number, value in message.items()
-        for one in (value if isinstance(value, list | tuple) else [value])
-    )
+    data = b""
+    for number, value in message.items():
+        if isinstance(value, int | str | Mapping):
+            data += _field(number, value)
+        else:
+            data += b"".join(_field(number, one) for one in value)
+    return data
 
 
 def _field(number: int, value: One) -> bytes:
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
-    if isinstance(value, str):
-        value = value.encode()
-    elif not isinstance(value, bytes):
-        value = _encode(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    data = value.encode() if isinstance(value, str) else _encode(value)
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
 def _varint(value: int) -> bytes:

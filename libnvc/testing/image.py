@@ -64,9 +64,7 @@ def _tar(rootfs: Path) -> bytes:
     return stream.getvalue()
 
 
-def _config(
-    layer: bytes, environment: Sequence[str], command: Sequence[str]
-) -> dict[str, object]:
+def _config(layer: bytes, environment: Sequence[str], command: Sequence[str]) -> dict[str, object]:
     machine = platform.machine()
     return {
         "architecture": _ARCHITECTURES.get(machine, machine),

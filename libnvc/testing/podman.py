@@ -2,7 +2,8 @@
 """Run podman with a storage of its own, for root or as an ordinary user would. Needs root.
 
 All its commands run in one mount namespace, in which an ordinary user has a name, subordinate ids
-and a way to what is shown. Nothing of the host is changed but cgroups.
+and a way to what is shown, and in one pid namespace, so that no process is left, whatever a runtime
+does. Nothing of the host is changed but cgroups.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
 tmp_dir = "{directory}/tmp"
+"""
+
+# Reads its own pid from the host's procfs, and ends with its standard input.
+_INIT = """
+read pid rest </proc/self/stat
+mount -t proc proc /proc
+{view}
+echo "$pid"
+read end || true
 """
 
 # podman allows itself no more.
@@ -88,6 +98,7 @@ class Podman:
         self._etc = dict(etc or {}) | (_names(uid) if uid else {})
         self._host = list(host)
         self._shown = [directory, *shown]
+        self._init = ""
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -110,8 +121,8 @@ class Podman:
             view += open_ways(self._shown)
         self._process = subprocess.Popen(
             [
-                *(*private_mounts(), *self._host),
-                *("sh", "-e", "-c", f"{view}echo ready\nexec cat"),
+                *(*self._host, *private_mounts(), "--pid", "--fork", "--kill-child"),
+                *("sh", "-e", "-c", _INIT.format(view=view)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -119,7 +130,8 @@ class Podman:
             text=True,
         )
         assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
+        self._init = self._process.stdout.readline().strip()
+        if not self._init:
             raise ContainerFailedError(self._process.communicate()[1].strip())
         return self
 
@@ -144,12 +156,11 @@ class Podman:
             arguments: its command, and what belongs to it.
             archive: what it reads.
         """
-        assert self._process is not None
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
         with (archive or self.directory / "containers.conf").open("rb") as stream:
             return subprocess.run(
                 [
-                    *("nsenter", f"--target={self._process.pid}", "--mount", "--wdns=/"),
+                    *("nsenter", f"--target={self._init}", "--mount", "--pid", "--wdns=/"),
                     *(become if self.uid else ()),
                     *self._podman,
                     *arguments,

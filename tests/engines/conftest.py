@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -27,8 +27,7 @@ from libnvc.testing import (
 )
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -38,20 +37,6 @@ UID = 4711
 #: The newer Docker, 63 MB; bookworm has runc and all else that it needs.
 NEWER_SUITE = "trixie"
 NEWER_DOCKER = ("containerd", "docker-cli", "docker.io")
-
-
-class Run(Protocol):
-    """Runs a command in a container."""
-
-    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]: ...
-
-
-class CheckGpus(Protocol):
-    """What the fixture `check_gpus` gives."""
-
-    def __call__(
-        self, run: Run, indices: Sequence[int], *, unprivileged: bool = False
-    ) -> None: ...
 
 
 class Image(NamedTuple):
@@ -104,7 +89,7 @@ def programs(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     if (commands / "nvidia-container-runtime").exists():
         return (commands,)
     directory = tmp_path_factory.mktemp("bin")
-    start = f'exec {commands}/python -I {Path(__file__).with_name("stand_in.py")}'
+    start = f"exec {commands}/python -I {Path(__file__).with_name('stand_in.py')}"
     hook = directory / "nvidia-container-runtime-hook"
     runtime = directory / "nvidia-container-runtime"
     hook.write_text(f'#!/bin/sh\n{start} hook "$@"\n')

@@ -10,8 +10,8 @@ import pytest
 from libnvc.testing import ContainerFailedError
 
 if TYPE_CHECKING:
-    from conftest import CheckGpus
     from libnvc.testing import Containerd
+    from tests.conftest import CheckGpus
 
 pytestmark = pytest.mark.root
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import CheckGpus
     from libnvc.testing import Dockerd
+    from tests.conftest import CheckGpus
 
 pytestmark = pytest.mark.root
 

@@ -12,8 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import CheckGpus
     from libnvc.testing import Podman
+    from tests.conftest import CheckGpus
 
 pytestmark = pytest.mark.root
 
