@@ -6,6 +6,7 @@ The driver is a simulated one in a directory of its own, which config.toml names
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -89,7 +90,8 @@ def programs(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     if (commands / "nvidia-container-runtime").exists():
         return (commands,)
     directory = tmp_path_factory.mktemp("bin")
-    start = f"exec {commands}/python -I {Path(__file__).with_name('stand_in.py')}"
+    script = shutil.copy(Path(__file__).with_name("stand_in.py"), directory)
+    start = f"exec {commands}/python -I {script}"
     hook = directory / "nvidia-container-runtime-hook"
     runtime = directory / "nvidia-container-runtime"
     hook.write_text(f'#!/bin/sh\n{start} hook "$@"\n')
@@ -133,15 +135,18 @@ def environment(
 def newer_docker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
-    """Return the directories of the newer Docker's programs; it is fetched once, not installed."""
+    """Return the directories of the newer Docker's programs: fetched once, not installed."""
     assert request.config.cache is not None
-    kept = Path(str(request.config.cache.mkdir("docker"))) / NEWER_SUITE
-    try:
-        packages = fetch_packages(kept, NEWER_SUITE, NEWER_DOCKER)
-    except CannotFetchError as error:
-        pytest.skip(f"the newer Docker: {error}")
-    prefix = tmp_path_factory.mktemp("docker")
-    unpack(packages, prefix)
+    prefix = Path(str(request.config.cache.mkdir("docker"))) / NEWER_SUITE
+    if not prefix.exists():
+        new = prefix.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        directory = tmp_path_factory.mktemp("packages") / "docker"
+        try:
+            unpack(fetch_packages(directory, NEWER_SUITE, NEWER_DOCKER), new)
+        except CannotFetchError as error:
+            pytest.skip(f"the newer Docker: {error}")
+        new.rename(prefix)
     return [prefix / "usr/bin", prefix / "usr/sbin"]
 
 
@@ -226,7 +231,7 @@ def podman(
         runtime=low_level,
         etc={"nvidia-container-runtime/config.toml": config + "\n".join(lines)},
         host=with_cgroups("v1"),
-        shown=[dgx_a100, *programs, Path(sys.base_prefix)],
+        shown=[dgx_a100, programs[0], Path(sys.prefix), Path(sys.base_prefix)],
     ) as podman:
         for name in ("plain", "gpus"):
             podman.load(images[name].archive)
