@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libnvc.testing import ContainerFailedError, Dockerd
+
 if TYPE_CHECKING:
-    from libnvc.testing import Dockerd
+    from pathlib import Path
+
     from tests.conftest import CheckGpus
 
 pytestmark = pytest.mark.root
@@ -71,3 +74,11 @@ def test_a_gpu_is_still_there_after_exec_and_restart(
     assert dockerd.docker("restart", "--time=0", "kept").returncode == 0
     check_gpus(partial(dockerd.docker, "exec", "kept"), [5])
     assert dockerd.docker("rm", "--force", "kept").returncode == 0
+
+
+def test_a_daemon_that_does_not_start_says_why(tmp_path: Path, environment: dict[str, str]) -> None:
+    with (
+        pytest.raises(ContainerFailedError, match="configuration option: nonsense"),
+        Dockerd(tmp_path / "dockerd", environment, configuration={"nonsense": 1}),
+    ):
+        pass
