@@ -164,14 +164,16 @@ def dockerd(
     tmp_path_factory: pytest.TempPathFactory,
     nvidia_runtime: Path,
     environment: dict[str, str],
+    engine_path: list[Path],
     images: dict[str, Image],
 ) -> Iterator[Dockerd]:
-    """Run a dockerd with the runtime `nvidia`."""
+    """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2."""
     configuration = {"runtimes": {"nvidia": {"path": str(nvidia_runtime)}}}
     with Dockerd(
         tmp_path_factory.mktemp("dockerd"),
         environment,
         configuration=configuration,
+        host=with_cgroups("v2") if engine_path else (),
     ) as dockerd:
         for name in ("plain", "gpus"):
             dockerd.load(images[name].archive)
