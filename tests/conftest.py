@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from libnvc.sim.machine import this_machine
 from libnvc.testing import make_rootfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     Done = subprocess.CompletedProcess[str]
     Enter = Callable[[], None]
@@ -45,10 +46,34 @@ exec "$@"
 """
 
 
+#: Lists GPUs by NVML and by CUDA, then tries to open every one, if need be by a node made for it.
+LOOK = """
+nvidia-smi -L
+cuda-probe
+for n in 0 1 2 3 4 5 6 7; do
+    node=/dev/nvidia$n
+    [ -e $node ] || node=/tmp/nvidia$n
+    [ -e $node ] || mknod $node c 195 $n && cat $node
+done
+true
+"""
+
+
 class Run(Protocol):
     """Runs a command with arguments."""
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]: ...
+
+
+class CheckGpus(Protocol):
+    """Checks by commands run in a container that it can use GPUs of a DGX A100, and only these.
+
+    `unprivileged`: its root may not make device nodes.
+    """
+
+    def __call__(
+        self, run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
+    ) -> None: ...
 
 
 class CompileC(Protocol):
@@ -252,6 +277,30 @@ def c_client(tmp_path_factory: pytest.TempPathFactory, dgx_a100: Path) -> Path:
         check=True,
     )
     return program
+
+
+@pytest.fixture(scope="session")
+def check_gpus() -> CheckGpus:
+    """Check what a container can do with GPUs; it needs cuda-probe."""
+    profile = next(p for p in libnvc.sim.profiles() if p.name == "dgx-a100")
+
+    def check(
+        run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
+    ) -> None:
+        done = run("sh", "-c", LOOK)
+        assert done.returncode == 0, done.stderr
+        uuids = [profile.gpus[index].uuid for index in indices]
+        assert re.findall(r"^GPU \d+: .*\(UUID: (.*)\)$", done.stdout, re.MULTILINE) == uuids
+        assert re.findall(r"^device \d+: .*?, (GPU-[^,]*),", done.stdout, re.MULTILINE) == uuids
+        # The cgroup lets it pass to a driver that is not there, or does not.
+        said = [f"cat: /dev/nvidia{index}: No such device or address" for index in range(8)]
+        for index in set(range(8)) - set(indices):
+            said[index] = (
+                f"{'mknod' if unprivileged else 'cat'}: /tmp/nvidia{index}: Operation not permitted"
+            )
+        assert done.stderr.splitlines() == said
+
+    return check
 
 
 @pytest.fixture

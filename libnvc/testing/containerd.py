@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import subprocess
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from .cri import Cri
+from .daemon import Daemon
+from .host import private_mounts
 from .oci import ContainerFailedError
 
 if TYPE_CHECKING:
@@ -18,28 +17,50 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_START_SECONDS = 30
-_STOP_SECONDS = 30
-
 _CONFIG = """\
 version = 2
 root = "{directory}/root"
 state = "{directory}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = [{disabled}]
 [grpc]
   address = "{directory}/socket"
 """
 
+_PLUGIN = '"io.containerd.grpc.v1.cri"'
+
+# Without the right to lower a score of the out-of-memory killer; a weak root lacks it.
+_CRI = f"""\
+[plugins.{_PLUGIN}]
+  restrict_oom_score_adj = true
+  sandbox_image = "{{sandbox}}"
+"""
+
+_RUNTIME = f"""\
+[plugins.{_PLUGIN}.containerd.runtimes.{{name}}]
+  runtime_type = "io.containerd.runc.v2"
+  [plugins.{_PLUGIN}.containerd.runtimes.{{name}}.options]
+    BinaryName = "{{program}}"
+"""
+
 
 class Containerd:
-    """A containerd that is driven by `ctr`.
+    """A containerd that is driven by `ctr`, and by the Container Runtime Interface if asked for.
 
-    A context manager: entering starts it, leaving deletes its containers and stops it. What it
+    A context manager: entering starts it, leaving deletes ctr's containers and stops it. What it
     mounts is in its mount namespace.
+
+    Attributes:
+        cri: its Container Runtime Interface.
     """
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str], host: Sequence[str] = ()
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        host: Sequence[str] = (),
+        *,
+        handlers: Mapping[str, str | Path] | None = None,
+        sandbox: str = "",
     ) -> None:
         """Take a directory for all it keeps: made if missing, and short, for a socket's path.
 
@@ -47,28 +68,28 @@ class Containerd:
             directory: absolute.
             environment: of containerd, ctr and so the hooks; PATH must find both.
             host: a command to put before containerd's (`on_host`).
+            handlers: runtimes of the Container Runtime Interface, by the names that pods ask for,
+                "runc" too; None: there is no such interface.
+            sandbox: the image of a pod's own container.
         """
+        self.cri = Cri(directory / "socket")
         self._directory = directory
         self._environment = dict(environment)
         self._host = list(host)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._configuration = _CONFIG.format(
+            directory=directory, disabled=_PLUGIN if handlers is None else ""
+        )
+        if handlers is not None:
+            self._configuration += _CRI.format(sandbox=sandbox)
+            for name, program in handlers.items():
+                self._configuration += _RUNTIME.format(name=name, program=program)
+        self._daemon = Daemon(directory, environment)
 
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "config.toml"
-        config.write_text(_CONFIG.format(directory=self._directory))
-        with ExitStack() as stack:
-            ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-            ready.bind(f"{self._directory}/ready")
-            log = stack.enter_context(self._log.open("wb"))
-            self._process = subprocess.Popen(
-                [*self._host, "containerd", "--config", config],
-                env={**self._environment, "NOTIFY_SOCKET": f"{self._directory}/ready"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-            self._wait(ready)
+        config.write_text(self._configuration)
+        self._daemon.start([*private_mounts(), *self._host, "containerd", "--config", config])
         return self
 
     def __exit__(
@@ -80,7 +101,7 @@ class Containerd:
         for name in self.ctr("containers", "list", "--quiet").stdout.split():
             self.ctr("tasks", "delete", "--force", name)
             self.ctr("containers", "delete", name)
-        self._stop()
+        self._daemon.stop()
 
     def ctr(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run `ctr` with arguments and return what it printed and its exit status."""
@@ -93,31 +114,13 @@ class Containerd:
             check=False,
         )
 
-    @property
-    def _log(self) -> Path:
-        return self._directory / "log"
-
-    def _wait(self, ready: socket.socket) -> None:
-        """Wait until containerd says that it is ready.
+    def load(self, archive: Path, name: str) -> None:
+        """Load an image of `write_image` for pods.
 
         Raises:
-            ContainerFailedError: it ended, or said nothing; the message is its log.
+            ContainerFailedError: containerd refused.
         """
-        assert self._process is not None
-        pidfd = os.pidfd_open(self._process.pid)
-        try:
-            happened, _, _ = select.select([ready.fileno(), pidfd], [], [], _START_SECONDS)
-        finally:
-            os.close(pidfd)
-        if ready.fileno() not in happened:
-            self._stop()
-            raise ContainerFailedError(self._log.read_text(errors="replace").strip())
-
-    def _stop(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        finally:
-            self._process.kill()
-            self._process.wait()
+        done = self.ctr("--namespace", "k8s.io", "images", "import", archive)
+        if done.returncode != 0:
+            raise ContainerFailedError(done.stderr.strip())
+        self.cri.wait_for_image(name)

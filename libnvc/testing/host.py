@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _UNSHARE = ("unshare", "--mount", "--propagation", "private")
@@ -36,6 +38,11 @@ _CGROUPS = {
 }
 
 
+def private_mounts() -> list[str]:
+    """Return what puts a command into a mount namespace of its own, whose mounts go with it."""
+    return list(_UNSHARE)
+
+
 def on_host(sim: Path) -> list[str]:
     """Return what puts a command into a mount namespace where "/" has a simulated driver.
 
@@ -54,3 +61,31 @@ def with_cgroups(version: str) -> list[str]:
         version: "v1" or "v2", whatever else this machine has mounted.
     """
     return [*_UNSHARE, "sh", "-c", f'{_CGROUPS[version]}; exec "$@"', "sh"]
+
+
+def open_ways(paths: Sequence[Path]) -> str:
+    """Return shell that lets others reach paths below directories that are closed to them.
+
+    It must run in a mount namespace of its own: what else is in these directories vanishes there.
+
+    Args:
+        paths: absolute; at most seven that are not reachable.
+    """
+    hidden = {path: above for path in paths if (above := _first_closed(path))}
+    # Held open while tmpfs cover the closed directories above; then bound where they were.
+    lines = [f"exec {fd}<{shlex.quote(str(path))}" for fd, path in enumerate(hidden, 3)]
+    lines += [
+        shlex.join(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(above)])
+        for above in dict.fromkeys(hidden.values())
+    ]
+    for fd, path in enumerate(hidden, 3):
+        place = shlex.quote(str(path))
+        lines.append(f"mkdir -p {place}")
+        lines.append(f"mount --no-canonicalize --rbind /proc/self/fd/{fd} {place}")
+        lines.append(f"exec {fd}<&-")
+    return "\n".join([*lines, ""])
+
+
+def _first_closed(path: Path) -> Path | None:
+    """Return the topmost directory above a path that others cannot pass."""
+    return next((above for above in [*path.parents][::-1] if not above.stat().st_mode & 1), None)

@@ -11,34 +11,49 @@ import tarfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _TYPE = "application/vnd.oci.image"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def write_image(archive: Path, rootfs: Path, name: str) -> Path:
-    """Write an image of one layer in the OCI layout, as a tar archive.
+_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def write_image(
+    archive: Path,
+    rootfs: Path,
+    name: str,
+    *,
+    environment: Sequence[str] = (),
+    command: Sequence[str] = ("/bin/sh",),
+) -> Path:
+    """Write an image of one layer in the OCI layout and in Docker's, as one tar archive.
 
     Args:
         archive: where.
         rootfs: what the image shall hold.
         name: its name and tag ("test:1").
+        environment: "NAME=value" each, after PATH.
+        command: what runs unless told otherwise.
 
     Returns:
         The archive.
     """
     layer = _tar(rootfs)
-    config = _json(_config(layer))
+    config = _json(_config(layer, [_PATH, *environment], command))
     manifest = _json(_manifest(config, layer))
     reference = {"io.containerd.image.name": name}
     entry = {**_descriptor("manifest.v1+json", manifest), "annotations": reference}
     index = _json({"schemaVersion": 2, "manifests": [entry]})
+    docker = {"Config": _place(config), "RepoTags": [name], "Layers": [_place(layer)]}
     with tarfile.open(archive, "w") as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", index)
+        _add(tar, "manifest.json", _json([docker]))
         for blob in (layer, config, manifest):
-            _add(tar, f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}", blob)
+            _add(tar, _place(blob), blob)
     return archive
 
 
@@ -49,12 +64,12 @@ def _tar(rootfs: Path) -> bytes:
     return stream.getvalue()
 
 
-def _config(layer: bytes) -> dict[str, object]:
+def _config(layer: bytes, environment: Sequence[str], command: Sequence[str]) -> dict[str, object]:
     machine = platform.machine()
     return {
         "architecture": _ARCHITECTURES.get(machine, machine),
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"]},
+        "config": {"Env": list(environment), "Cmd": list(command)},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
     }
 
@@ -76,7 +91,11 @@ def _digest(blob: bytes) -> str:
     return f"sha256:{hashlib.sha256(blob).hexdigest()}"
 
 
-def _json(document: dict[str, object]) -> bytes:
+def _place(blob: bytes) -> str:
+    return f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}"
+
+
+def _json(document: object) -> bytes:
     return json.dumps(document).encode("ascii")
 
 

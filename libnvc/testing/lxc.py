@@ -14,6 +14,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .host import open_ways
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -113,21 +115,4 @@ class LxcContainer:
         ids = self.directory / "ids"
         ids.write_text(f"root:{self.FIRST_ID}:{self.IDS}\n")
         lines = [shlex.join(["mount", "--bind", f"{ids}", f"/etc/sub{k}"]) for k in ("uid", "gid")]
-        hidden = {path: above for path in self._shown if (above := _first_closed(path))}
-        # Held open while tmpfs cover the closed directories above; then bound where they were.
-        lines += [f"exec {fd}<{shlex.quote(str(path))}" for fd, path in enumerate(hidden, 3)]
-        lines += [
-            shlex.join(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(above)])
-            for above in dict.fromkeys(hidden.values())
-        ]
-        for fd, path in enumerate(hidden, 3):
-            place = shlex.quote(str(path))
-            lines.append(f"mkdir -p {place}")
-            lines.append(f"mount --no-canonicalize --rbind /proc/self/fd/{fd} {place}")
-            lines.append(f"exec {fd}<&-")
-        return "\n".join([*lines, ""])
-
-
-def _first_closed(path: Path) -> Path | None:
-    """Return the topmost directory above a path that others cannot pass."""
-    return next((above for above in [*path.parents][::-1] if not above.stat().st_mode & 1), None)
+        return "\n".join([*lines, ""]) + open_ways(self._shown)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.conftest import CheckGpus
+
 pytestmark = pytest.mark.root
 
 IMAGE = "test:1"
@@ -36,9 +39,6 @@ RUN = ("run", "--cpu-shares", "0")
 #: What `ctr` asks for, whatever it is told.
 CAPABILITIES = ("compute", "compat32", "graphics", "utility", "video", "display")
 LAYOUT = libnvc.Layout(libs_dir=f"/usr/lib/{multiarch()}", libs32_dir="/usr/lib/i386-linux-gnu")
-
-GPU_0 = "GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c"
-GPU_3 = "GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23f"
 
 
 @pytest.fixture(scope="module")
@@ -83,31 +83,12 @@ def plan_for(sim: Path) -> Plan:
     return libnvc.make_plan(inventory, request)
 
 
-def test_the_container_sees_gpu_0_only(containerd: Containerd) -> None:
-    done = containerd.ctr(
-        *(*RUN, "--rm", "--gpus", "0", IMAGE, "c1"), "sh", "-c", "nvidia-smi -L; cuda-probe"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    listed, counted, first = done.stdout.splitlines()
-    assert listed == f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {GPU_0})"
-    assert counted == "CUDA driver API 12.2: 1 device"
-    assert first.startswith(f"device 0: NVIDIA A100-SXM4-40GB, {GPU_0}, ")
-
-
-def test_two_gpus(containerd: Containerd) -> None:
-    asked = ("--gpus", "0", "--gpus", "3")
-    done = containerd.ctr(*RUN, "--rm", *asked, IMAGE, "c2", "nvidia-smi", "-L")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"UUID: ([^)]*)", done.stdout) == [GPU_0, GPU_3]
-
-
-def test_the_cgroup_allows_gpu_0_only(containerd: Containerd) -> None:
-    script = "cat /dev/nvidia0; mknod /tmp/nvidia1 c 195 1 && cat /tmp/nvidia1"
-    done = containerd.ctr(*RUN, "--rm", "--gpus", "0", IMAGE, "c3", "sh", "-c", script)
-    assert done.stderr.splitlines() == [
-        "cat: /dev/nvidia0: No such device or address",
-        "cat: /tmp/nvidia1: Operation not permitted",
-    ]
+@pytest.mark.parametrize("indices", [[0], [0, 3]])
+def test_the_container_can_use_the_gpus_asked_for(
+    containerd: Containerd, indices: list[int], check_gpus: CheckGpus
+) -> None:
+    asked = [option for index in indices for option in ("--gpus", str(index))]
+    check_gpus(partial(containerd.ctr, *RUN, "--rm", *asked, IMAGE, "c1"), indices)
 
 
 def test_nothing_comes_that_was_not_asked_for(containerd: Containerd, sim: Path) -> None:

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import libnvc.sim
-from libnvc.testing import multiarch
+from libnvc.testing import CannotFetchError, fetch_packages, multiarch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUITE = "bookworm"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 #: All of the driver that comes into containers, 93 MB. Not OptiX: that alone would be 131 MB more.
 PACKAGES = (
@@ -91,73 +90,15 @@ class Driver(NamedTuple):
     layout: str
 
 
-class CannotFetchError(Exception):
-    """The packages cannot be had here; the message says why."""
-
-
 @pytest.fixture(scope="session")
 def packages(request: pytest.FixtureRequest) -> tuple[Path, ...]:
     """Return the packages' files; fetched once, until pytest's cache is cleared."""
     assert request.config.cache is not None
-    cache = Path(str(request.config.cache.mkdir("debian-driver")))
-    kept = cache / SUITE
-    if sorted(path.name.partition("_")[0] for path in kept.glob("*.deb")) != list(PACKAGES):
-        shutil.rmtree(kept, ignore_errors=True)
-        try:
-            fetch(cache / "fetching").rename(kept)
-        except CannotFetchError as error:
-            pytest.skip(f"Debian's packages of the driver: {error}")
-    return tuple(sorted(kept.glob("*.deb")))
-
-
-def fetch(directory: Path) -> Path:
-    """Fetch the packages into a new directory, with an apt state of its own.
-
-    Raises:
-        CannotFetchError: there is no apt, no such suite among its sources, or no network.
-    """
-    shutil.rmtree(directory, ignore_errors=True)
-    state = directory.with_name("apt")
-    shutil.rmtree(state, ignore_errors=True)
-    (state / "lists/partial").mkdir(parents=True)
-    directory.mkdir()
-    (state / "sources.list").write_text(_source())
-    (state / "apt.conf").write_text(
-        f'Dir::State::lists "{state}/lists";\n'
-        f'Dir::Cache "{state}";\n'
-        f'Dir::Etc::sourcelist "{state}/sources.list";\n'
-        'Dir::Etc::sourceparts "-";\n'
-        'APT::Sandbox::User "root";\n'
-        'APT::Update::Error-Mode "any";\n'
-    )
-    environment = {**_QUIET, "APT_CONFIG": f"{state}/apt.conf"}
-    _apt("apt-get", "-qq", "update", cwd=directory, env=environment)
-    _apt("apt-get", "-qq", "download", *PACKAGES, cwd=directory, env=environment)
-    shutil.rmtree(state)
-    return directory
-
-
-def _source() -> str:
-    """Return the line of sources.list for the driver, from where the machine has its packages."""
-    names = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    listed = _apt("apt-get", "indextargets", "--format", names, "Created-By: Packages", env=_QUIET)
-    for line in listed.splitlines():
-        uri, release, component = line.split("|")
-        if (release, component) == (SUITE, "main"):
-            return f"deb [signed-by={KEYRING}] {uri} {SUITE} contrib non-free\n"
-    raise CannotFetchError(f"no Debian {SUITE} in this machine's apt sources")
-
-
-def _apt(*command: str, env: dict[str, str], cwd: Path | None = None) -> str:
+    kept = Path(str(request.config.cache.mkdir("debian-driver"))) / SUITE
     try:
-        done = subprocess.run(
-            command, env=env, cwd=cwd, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        raise CannotFetchError(f"no {command[0]} here") from None
-    if done.returncode != 0:
-        raise CannotFetchError(f"{' '.join(command[:3])}: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
+        return fetch_packages(kept, SUITE, PACKAGES, ("contrib", "non-free"))
+    except CannotFetchError as error:
+        pytest.skip(f"Debian's packages of the driver: {error}")
 
 
 @pytest.fixture(scope="session")

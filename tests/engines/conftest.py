@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container engines, started once, with what is installed here first on their PATH.
+
+The driver is a simulated one in a directory of its own, which config.toml names.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import libnvc.sim
+from libnvc.testing import (
+    CannotFetchError,
+    Containerd,
+    Dockerd,
+    Podman,
+    copy_program,
+    fetch_packages,
+    make_rootfs,
+    unpack,
+    with_cgroups,
+    write_image,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Who runs rootless engines.
+UID = 4711
+
+#: The newer Docker, 63 MB; bookworm has runc and all else that it needs.
+NEWER_SUITE = "trixie"
+NEWER_DOCKER = ("containerd", "docker-cli", "docker.io")
+
+
+class Image(NamedTuple):
+    """An image with a program that uses CUDA.
+
+    Attributes:
+        name: for engines.
+        archive: what they load.
+    """
+
+    name: str
+    archive: Path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    """Return images by name: one that asks for nothing, one for every GPU, one for pods."""
+    directory = tmp_path_factory.mktemp("images")
+    rootfs = make_rootfs(directory / "rootfs")
+    copy_program(rootfs, libnvc.sim.cuda_client())
+
+    def make(name: str, *environment: str, command: tuple[str, ...] = ("/bin/sh",)) -> Image:
+        archive = directory / f"{name}.tar"
+        full = f"localhost/{name}:1"  # a name that no engine completes
+        write_image(archive, rootfs, full, environment=environment, command=command)
+        return Image(full, archive)
+
+    return {
+        "plain": make("plain"),
+        "gpus": make("gpus", "NVIDIA_VISIBLE_DEVICES=all"),
+        "sandbox": make("sandbox", command=("sleep", "1000000")),
+    }
+
+
+@pytest.fixture(scope="session")
+def plain(images: dict[str, Image]) -> str:
+    """Return the name of the image that asks for nothing."""
+    return images["plain"].name
+
+
+@pytest.fixture(scope="session")
+def gpus(images: dict[str, Image]) -> str:
+    """Return the name of the image whose environment asks for every GPU."""
+    return images["gpus"].name
+
+
+@pytest.fixture(scope="session")
+def nvidia_runtime(commands: Path) -> Path:
+    """Return the path of the OCI runtime that gives containers GPUs."""
+    return commands / "nvidia-container-runtime"
+
+
+@pytest.fixture(scope="session")
+def config(dgx_a100: Path) -> str:
+    """Return what config.toml holds: where the simulated driver is."""
+    return f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
+
+
+@pytest.fixture(scope="session")
+def environment(
+    tmp_path_factory: pytest.TempPathFactory,
+    commands: Path,
+    config: str,
+    engine_path: list[Path],
+) -> dict[str, str]:
+    """Return the environment of a daemon of one Debian or another."""
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(config)
+    return {
+        "PATH": ":".join([str(commands), *map(str, engine_path), SYSTEM_PATH]),
+        "LC_ALL": "C",
+        "NVIDIA_CTK_CONFIG_FILE_PATH": str(path),
+    }
+
+
+@pytest.fixture(scope="session")
+def newer_docker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Return the directories of the newer Docker's programs: fetched once, not installed."""
+    assert request.config.cache is not None
+    prefix = Path(str(request.config.cache.mkdir("docker"))) / NEWER_SUITE
+    if not prefix.exists():
+        new = prefix.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        directory = tmp_path_factory.mktemp("packages") / "docker"
+        try:
+            unpack(fetch_packages(directory, NEWER_SUITE, NEWER_DOCKER), new)
+        except CannotFetchError as error:
+            pytest.skip(f"the newer Docker: {error}")
+        new.rename(prefix)
+    return [prefix / "usr/bin", prefix / "usr/sbin"]
+
+
+@pytest.fixture(scope="session", params=["bookworm", NEWER_SUITE])
+def engine_path(request: pytest.FixtureRequest) -> list[Path]:
+    """Return what gives an engine of one Debian or another."""
+    if request.param == "bookworm":
+        return []
+    newer: list[Path] = request.getfixturevalue("newer_docker")
+    return newer
+
+
+@pytest.fixture(scope="session")
+def dockerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    nvidia_runtime: Path,
+    environment: dict[str, str],
+    engine_path: list[Path],
+    images: dict[str, Image],
+) -> Iterator[Dockerd]:
+    """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2."""
+    configuration = {"runtimes": {"nvidia": {"path": str(nvidia_runtime)}}}
+    with Dockerd(
+        tmp_path_factory.mktemp("dockerd"),
+        environment,
+        configuration=configuration,
+        host=with_cgroups("v2") if engine_path else (),
+    ) as dockerd:
+        for name in ("plain", "gpus"):
+            dockerd.load(images[name].archive)
+        yield dockerd
+
+
+@pytest.fixture(scope="session")
+def containerd(
+    tmp_path_factory: pytest.TempPathFactory,
+    nvidia_runtime: Path,
+    environment: dict[str, str],
+    images: dict[str, Image],
+) -> Iterator[Containerd]:
+    """Run a containerd for pods, with the runtime handler `nvidia`."""
+    with Containerd(
+        tmp_path_factory.mktemp("cri"),
+        environment,
+        handlers={"runc": "runc", "nvidia": nvidia_runtime},
+        sandbox=images["sandbox"].name,
+    ) as containerd:
+        for image in images.values():
+            containerd.load(image.archive, image.name)
+        yield containerd
+
+
+@pytest.fixture(scope="session", params=["root", "rootless"])
+def podman_uid(request: pytest.FixtureRequest) -> int:
+    return {"root": 0, "rootless": UID}[request.param]
+
+
+@pytest.fixture(scope="session", params=["runc", "crun"])
+def low_level(request: pytest.FixtureRequest) -> str:
+    """Return the name of what runs containers in the end."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def podman(
+    tmp_path_factory: pytest.TempPathFactory,
+    commands: Path,
+    config: str,
+    podman_uid: int,
+    low_level: str,
+    images: dict[str, Image],
+    dgx_a100: Path,
+) -> Iterator[Podman]:
+    """Give a podman of root or somebody else, with cgroup v1, which every crun can do here."""
+    lines = [
+        *(["no-cgroups = true"] if podman_uid else []),
+        *("[nvidia-container-runtime]", f'runtimes = ["{low_level}"]', ""),
+    ]
+    with Podman(
+        tmp_path_factory.mktemp("podman"),
+        {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
+        uid=podman_uid,
+        runtime=low_level,
+        etc={"nvidia-container-runtime/config.toml": config + "\n".join(lines)},
+        host=with_cgroups("v1"),
+        shown=[dgx_a100, commands, Path(sys.prefix), Path(sys.base_prefix)],
+    ) as podman:
+        for name in ("plain", "gpus"):
+            podman.load(images[name].archive)
+        yield podman

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containerd as a kubelet drives it, of Debian bookworm and a newer one: pods with a runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libnvc.testing import ContainerFailedError
+
+if TYPE_CHECKING:
+    from libnvc.testing import Containerd
+    from tests.conftest import CheckGpus
+
+pytestmark = pytest.mark.root
+
+
+def test_an_ordinary_container(containerd: Containerd, plain: str) -> None:
+    script = "ls /dev; cat /proc/self/mounts; mknod /tmp/nvidia0 c 195 0; cat /tmp/nvidia0"
+    with containerd.cri.pod("ordinary") as pod:
+        done = pod.start("one", plain).exec("sh", "-c", script)
+    assert done.stderr == "cat: /tmp/nvidia0: Operation not permitted\n"
+    assert done.stdout.startswith("fd\nfull\n")
+    assert "nvidia" not in done.stdout
+
+
+def test_the_handler_gives_what_the_container_asks_for(
+    containerd: Containerd, plain: str, check_gpus: CheckGpus
+) -> None:
+    """Two containers of one pod, with GPUs of their own."""
+    with containerd.cri.pod("two", "nvidia") as pod:
+        first = pod.start("one", plain, environment={"NVIDIA_VISIBLE_DEVICES": "0,3"})
+        second = pod.start("two", plain, environment={"NVIDIA_VISIBLE_DEVICES": "6"})
+        check_gpus(first.exec, [0, 3])
+        check_gpus(second.exec, [6])
+
+
+def test_the_handler_gives_what_the_image_asks_for(
+    containerd: Containerd, gpus: str, check_gpus: CheckGpus
+) -> None:
+    with containerd.cri.pod("all", "nvidia") as pod:
+        check_gpus(pod.start("one", gpus).exec, range(8))
+
+
+def test_an_unknown_gpu_stops_the_container(containerd: Containerd, plain: str) -> None:
+    asked = {"NVIDIA_VISIBLE_DEVICES": "9"}
+    refused = "device error: 9: unknown device"
+    with (
+        containerd.cri.pod("unknown", "nvidia") as pod,
+        pytest.raises(ContainerFailedError, match=refused),
+    ):
+        pod.start("one", plain, environment=asked)
+
+
+def test_the_handler_leaves_an_ordinary_container_alone(containerd: Containerd, plain: str) -> None:
+    with containerd.cri.pod("alone", "nvidia") as pod:
+        done = pod.start("one", plain).exec("sh", "-c", "ls /dev; cat /proc/self/mounts")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nvidia" not in done.stdout

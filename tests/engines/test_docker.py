@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Docker, of Debian bookworm and a newer one: `--gpus`, and the runtime `nvidia`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from libnvc.testing import ContainerFailedError, Dockerd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import CheckGpus
+
+pytestmark = pytest.mark.root
+
+RUN = ("run", "--rm", "--network=none")
+
+
+def test_an_ordinary_container(dockerd: Dockerd, plain: str) -> None:
+    script = "ls /dev; cat /proc/self/mounts; mknod /tmp/nvidia0 c 195 0; cat /tmp/nvidia0"
+    done = dockerd.docker(*RUN, plain, "sh", "-c", script)
+    assert done.stderr == "cat: /tmp/nvidia0: Operation not permitted\n"
+    assert done.stdout.startswith("fd\nfull\n")
+    assert "nvidia" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [('"device=0,3"', [0, 3]), ("2", [0, 1]), ("all", range(8))]
+)
+def test_gpus_option(
+    dockerd: Dockerd, plain: str, check_gpus: CheckGpus, asked: str, given: list[int]
+) -> None:
+    check_gpus(partial(dockerd.docker, *RUN, "--gpus", asked, plain), given)
+
+
+def test_an_unknown_gpu_stops_the_container(dockerd: Dockerd, plain: str) -> None:
+    done = dockerd.docker(*RUN, "--name=unknown", "--gpus", "device=9", plain, "true")
+    assert done.returncode == 125
+    assert "device error: 9: unknown device" in done.stderr
+    assert dockerd.docker("ps", "--all", "--quiet", "--filter=name=unknown").stdout == ""
+
+
+def test_the_runtime_gives_what_is_asked_for(
+    dockerd: Dockerd, plain: str, check_gpus: CheckGpus
+) -> None:
+    options = ("--runtime=nvidia", "--env=NVIDIA_VISIBLE_DEVICES=1,4")
+    check_gpus(partial(dockerd.docker, *RUN, *options, plain), [1, 4])
+
+
+def test_the_runtime_gives_what_the_image_asks_for(
+    dockerd: Dockerd, gpus: str, check_gpus: CheckGpus
+) -> None:
+    check_gpus(partial(dockerd.docker, *RUN, "--runtime=nvidia", gpus), range(8))
+
+
+def test_the_runtime_leaves_an_ordinary_container_alone(dockerd: Dockerd, plain: str) -> None:
+    script = "ls /dev; cat /proc/self/mounts"
+    done = dockerd.docker(*RUN, "--runtime=nvidia", plain, "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nvidia" not in done.stdout
+
+
+def test_a_gpu_is_still_there_after_exec_and_restart(
+    dockerd: Dockerd, plain: str, check_gpus: CheckGpus
+) -> None:
+    options = ("--detach", "--name=kept", "--network=none", "--gpus", "device=5")
+    started = dockerd.docker("run", *options, plain, "sleep", "1000000")
+    assert (started.returncode, started.stderr) == (0, "")
+    check_gpus(partial(dockerd.docker, "exec", "kept"), [5])
+    assert dockerd.docker("restart", "--time=0", "kept").returncode == 0
+    check_gpus(partial(dockerd.docker, "exec", "kept"), [5])
+    assert dockerd.docker("rm", "--force", "kept").returncode == 0
+
+
+def test_a_daemon_that_does_not_start_says_why(tmp_path: Path, environment: dict[str, str]) -> None:
+    with (
+        pytest.raises(ContainerFailedError, match="configuration option: nonsense"),
+        Dockerd(tmp_path / "dockerd", environment, configuration={"nonsense": 1}),
+    ):
+        pass

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Podman, of root and of an ordinary user, with runc and crun below."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from libnvc.testing import Podman
+    from tests.conftest import CheckGpus
+
+pytestmark = pytest.mark.root
+
+RUN = ("run", "--rm", "--net=none", "--cap-add=MKNOD")
+
+
+def test_an_ordinary_container(podman: Podman, plain: str) -> None:
+    script = "ls /dev; cat /proc/self/mounts; mknod /tmp/nvidia0 c 195 0 && cat /tmp/nvidia0"
+    done = podman.podman(*RUN, plain, "sh", "-c", script)
+    refused = "mknod" if podman.uid else "cat"
+    assert done.stderr == f"{refused}: /tmp/nvidia0: Operation not permitted\n"
+    assert "full\n" in done.stdout
+    assert "nvidia" not in done.stdout
+
+
+def test_the_runtime_gives_what_is_asked_for(
+    podman: Podman, nvidia_runtime: Path, plain: str, check_gpus: CheckGpus
+) -> None:
+    run = with_runtime(nvidia_runtime)
+    asked = "--env=NVIDIA_VISIBLE_DEVICES=1,4"
+    check_gpus(partial(podman.podman, *run, asked, plain), [1, 4], unprivileged=podman.uid != 0)
+
+
+def test_the_runtime_gives_what_the_image_asks_for(
+    podman: Podman, nvidia_runtime: Path, gpus: str, check_gpus: CheckGpus
+) -> None:
+    run = with_runtime(nvidia_runtime)
+    check_gpus(partial(podman.podman, *run, gpus), range(8), unprivileged=podman.uid != 0)
+
+
+def test_the_runtime_leaves_an_ordinary_container_alone(
+    podman: Podman, nvidia_runtime: Path, plain: str
+) -> None:
+    script = "ls /dev; cat /proc/self/mounts"
+    done = podman.podman(*with_runtime(nvidia_runtime), plain, "sh", "-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nvidia" not in done.stdout
+
+
+def test_an_unknown_gpu_stops_the_container(
+    podman: Podman, nvidia_runtime: Path, low_level: str, plain: str
+) -> None:
+    """What a hook says is not passed on where crun is below."""
+    asked = "--env=NVIDIA_VISIBLE_DEVICES=9"
+    done = podman.podman(*with_runtime(nvidia_runtime), asked, plain, "true")
+    assert done.returncode == 126
+    said = {
+        "runc": "device error: 9: unknown device",
+        "crun": "error executing hook",
+    }
+    assert said[low_level] in done.stderr
+
+
+def test_a_hook_of_hooks_d_gives_what_is_asked_for(
+    podman: Podman, commands: Path, plain: str, check_gpus: CheckGpus
+) -> None:
+    directory = podman.directory / "hooks.d"
+    directory.mkdir()
+    hook = str(commands / "nvidia-container-runtime-hook")
+    manifest = {
+        "version": "1.0.0",
+        "hook": {"path": hook, "args": [hook, "prestart"]},
+        "when": {"always": True, "commands": [".*"]},
+        "stages": ["prestart"],
+    }
+    (directory / "oci-nvidia-hook.json").write_text(json.dumps(manifest))
+    run = (f"--hooks-dir={directory}", *RUN, "--env=NVIDIA_VISIBLE_DEVICES=2")
+    check_gpus(partial(podman.podman, *run, plain), [2], unprivileged=podman.uid != 0)
+
+
+def with_runtime(runtime: Path) -> tuple[str, ...]:
+    return (f"--runtime={runtime}", *RUN)
