@@ -161,6 +161,8 @@ def command_line(
     config: Config, wanted: Wanted, pid: int, rootfs: str, *, is_debug: bool
 ) -> list[str]:
     """Return what `nvidia-container-cli` is called with, in the reference's order."""
+    from libnvc._system.userns import in_user_namespace
+
     from .runtime_request import compat_mode
 
     cli = config.cli
@@ -178,7 +180,8 @@ def command_line(
         ("configure", True),
         (f"--cuda-compat-mode={compat_mode(config)}", True),
         (f"--ldconfig={cli.ldconfig}", cli.ldconfig),
-        ("--no-cgroups", cli.no_cgroups),
+        # The engine of an ordinary user has no device cgroup that we could change.
+        ("--no-cgroups", cli.no_cgroups or in_user_namespace()),
         (f"--device={devices}", devices),
         (f"--mig-config={wanted.mig_config}", wanted.mig_config),
         (f"--mig-monitor={wanted.mig_monitor}", wanted.mig_monitor),

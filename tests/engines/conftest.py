@@ -204,10 +204,7 @@ def podman(
     dgx_a100: Path,
 ) -> Iterator[Podman]:
     """Give a podman of root or somebody else, with cgroup v1, which every crun can do here."""
-    lines = [
-        *(["no-cgroups = true"] if podman_uid else []),
-        *("[nvidia-container-runtime]", f'runtimes = ["{low_level}"]', ""),
-    ]
+    lines = ["[nvidia-container-runtime]", f'runtimes = ["{low_level}"]', ""]
     with Podman(
         tmp_path_factory.mktemp("podman"),
         {"PATH": SYSTEM_PATH, "LC_ALL": "C"},

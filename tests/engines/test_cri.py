@@ -45,7 +45,7 @@ def test_the_handler_gives_what_the_image_asks_for(
 
 def test_an_unknown_gpu_stops_the_container(containerd: Containerd, plain: str) -> None:
     asked = {"NVIDIA_VISIBLE_DEVICES": "9"}
-    refused = "device error: 9: unknown device"
+    refused = "9: unknown device .GPUs are numbered 0 to 7 here; "
     with (
         containerd.cri.pod("unknown", "nvidia") as pod,
         pytest.raises(ContainerFailedError, match=refused),

@@ -171,7 +171,7 @@ class Place:
     def is_asked(self, started: Started, *arguments: str | Path, module: str = "runtime") -> bool:
         """Tell whether Python was started for these arguments."""
         code = f"from libnvc.cli.{module} import run; run()"
-        head, tail = started.argv[:4], started.argv[5:]
+        head, tail = started.argv[:4], started.argv[6:]
         return head == [str(self.interpreter), "-I", "-c", code] and tail == [*map(str, arguments)]
 
 
@@ -219,9 +219,9 @@ def test_version_is_pythons(place: Place, word: str, before: tuple[str, ...]) ->
     assert place.is_asked(place(*before, word), *before, word)
 
 
-def test_python_gets_the_name_and_the_whole_environment(place: Place) -> None:
+def test_python_gets_place_and_name_and_the_whole_environment(place: Place) -> None:
     started = place("--version", **HOSTILE)
-    assert started.argv[4] == str(place.bin / RUNTIME)
+    assert started.argv[4:6] == [str(place.bin / RUNTIME)] * 2
     assert started.environment == {**place.environment, **HOSTILE}
 
 
@@ -627,7 +627,8 @@ def test_role_is_by_name(place: Place, name: str, way: str) -> None:
     else:
         started = place("a", "", "b", name=name)
     assert place.is_asked(started, "a", "", "b", module=module)
-    assert started.argv[4] == expected
+    assert started.argv[5] == expected
+    assert Path(started.argv[4]).parent == place.bin
 
 
 def test_name_that_says_nothing(place: Place) -> None:
@@ -714,7 +715,7 @@ KEPT = {
         ("-config", "f", "prestart"),
         ("create-runtime",),
         ("create-runtime", "p"),
-        ("create-runtime", "p", "r", "x"),
+        ("create-runtime", "p", "r", "x", "y"),
         ("-debug", "create-runtime", "p"),
     ],
 )
