@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from libnvc.testing import ContainerFailedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from libnvc.testing import Containerd
     from tests.conftest import CheckGpus
 
@@ -51,6 +54,15 @@ def test_an_unknown_gpu_stops_the_container(containerd: Containerd, plain: str) 
         pytest.raises(ContainerFailedError, match=refused),
     ):
         pod.start("one", plain, environment=asked)
+
+
+def test_ctr_with_the_runtime_as_its_runc(
+    containerd: Containerd, nvidia_runtime: Path, plain: str, check_gpus: CheckGpus
+) -> None:
+    # The machine's cgroup v2 may have no controller for processors.
+    run = ("--namespace=k8s.io", "run", "--rm", "--cpu-shares=0", f"--runc-binary={nvidia_runtime}")
+    asked = "--env=NVIDIA_VISIBLE_DEVICES=2,5"
+    check_gpus(partial(containerd.ctr, *run, asked, plain, "by-ctr"), [2, 5])
 
 
 def test_the_handler_leaves_an_ordinary_container_alone(containerd: Containerd, plain: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import CheckGpus
+    from tests.engines.conftest import Image
 
 pytestmark = pytest.mark.root
 
@@ -74,6 +75,41 @@ def test_a_gpu_is_still_there_after_exec_and_restart(
     assert dockerd.docker("restart", "--time=0", "kept").returncode == 0
     check_gpus(partial(dockerd.docker, "exec", "kept"), [5])
     assert dockerd.docker("rm", "--force", "kept").returncode == 0
+
+
+def test_an_update_leaves_the_gpu(dockerd: Dockerd, plain: str, check_gpus: CheckGpus) -> None:
+    """Docker has runc apply the container's list of devices anew."""
+    options = ("--detach", "--name=updated", "--network=none", "--runtime=nvidia")
+    asked = "--env=NVIDIA_VISIBLE_DEVICES=5"
+    started = dockerd.docker("run", *options, asked, plain, "sleep", "1000000")
+    assert (started.returncode, started.stderr) == (0, "")
+    updated = dockerd.docker("update", "--cpu-shares=512", "updated")
+    assert (updated.returncode, updated.stderr) == (0, "")
+    check_gpus(partial(dockerd.docker, "exec", "updated"), [5])
+    assert dockerd.docker("rm", "--force", "updated").returncode == 0
+
+
+def test_the_default_runtime(
+    tmp_path: Path,
+    environment: dict[str, str],
+    nvidia_runtime: Path,
+    images: dict[str, Image],
+    check_gpus: CheckGpus,
+) -> None:
+    """It sees every container; with `--gpus` the hook is there, too, and only one gives GPUs."""
+    configuration = {
+        "runtimes": {"nvidia": {"path": str(nvidia_runtime)}},
+        "default-runtime": "nvidia",
+    }
+    plain, gpus = images["plain"], images["gpus"]
+    with Dockerd(tmp_path / "d", environment, configuration=configuration) as dockerd:
+        for image in (plain, gpus):
+            dockerd.load(image.archive)
+        check_gpus(partial(dockerd.docker, *RUN, gpus.name), range(8))
+        check_gpus(partial(dockerd.docker, *RUN, "--gpus", "device=3", plain.name), [3])
+        done = dockerd.docker(*RUN, plain.name, "sh", "-c", "ls /dev; cat /proc/self/mounts")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "nvidia" not in done.stdout
 
 
 def test_a_daemon_that_does_not_start_says_why(tmp_path: Path, environment: dict[str, str]) -> None:
