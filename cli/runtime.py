@@ -80,10 +80,19 @@ def _become(
     call = read_call(words)
     if call.is_create:
         _create(config.replace(runtime=settings), call, program, logs)
+    _restore_signals()
     try:
         os.execve(runtime, [runtime, *words], environment)  # noqa: S606 - no shell is wanted
     except OSError as error:
         raise CommandError("input", f"could not exec '{runtime}': {error.strerror}") from None
+
+
+def _restore_signals() -> None:
+    """Have signals do again what they do in programs that are not Python: all inherit that."""
+    import _signal
+
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
 
 
 def _create(config: Config, call: Call, program: str, logs: list[RuntimeLog]) -> None:

@@ -236,6 +236,40 @@ def test_nothing_of_a_container_without_a_request_changes(
     assert not (container.bundle / "nvidia-container.plan").exists()
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_an_ordinary_user_in_a_group_of_systemd(
+    tmp_path: Path, configure: Configure, nvidia: str, dgx_a100: Path, rootfs: Path, mode: str
+) -> None:
+    """Neither the user, nor its lack of capabilities, nor the name of the group matters."""
+    configure(f'mode = "{mode}"')
+    make_nodes(rootfs)
+
+    def change(specification: dict[str, Any]) -> None:
+        process, linux = specification["process"], specification["linux"]
+        process.update(user={"uid": 1000, "gid": 1000}, capabilities={}, noNewPrivileges=True)
+        linux["cgroupsPath"] = f"system.slice:libnvc:{tmp_path.name}"
+
+    container = OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ASK, change=change)
+    with container:
+        assert listed(container) == uuids(dgx_a100, 1, 6)
+        assert allowed(container) == [1, 6]
+
+
+def test_the_low_level_runtime_ignores_no_signal(
+    tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
+) -> None:
+    """Python does, and what is ignored stays so in every program that comes after."""
+    low = tmp_path / "low"
+    low.write_text("#!/bin/sh\nexec grep SigIgn /proc/self/status\n")
+    low.chmod(0o755)
+    configure(f'runtimes = ["{low}"]')
+    bundle = OciContainer(tmp_path / "c", rootfs, environment=ASK).bundle
+    command = [nvidia, "create", "--bundle", str(bundle), "c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (bundle / "nvidia-container.plan").exists()
+    assert done.stdout == "SigIgn:\t0000000000000000\n"
+
+
 def test_an_environment_may_not_ask_where_that_is_forbidden(
     tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
 ) -> None:
