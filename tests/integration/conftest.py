@@ -26,26 +26,6 @@ if "open_tree" in os.environ.get("NVC_DENIED", "").split(","):
 TOOLS = Path(__file__).parent.parent / "tools"
 
 
-# crun 1.8 raises RLIMIT_MEMLOCK before it loads a device program; without CAP_SYS_RESOURCE that is
-# refused, and not needed by any kernel that charges programs to the memory cgroup (5.11).
-IGNORE_MEMLOCK = """
-#include <dlfcn.h>
-#include <sys/resource.h>
-
-typedef int call(__rlimit_resource_t, const struct rlimit *);
-
-int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
-{
-\tcall *real = (call *)dlsym(RTLD_NEXT, "setrlimit");
-
-\treturn resource == RLIMIT_MEMLOCK ? 0 : real(resource, limit);
-}
-
-int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
-    __attribute__((alias("setrlimit")));
-"""
-
-
 class CompileC(Protocol):
     def __call__(self, output: Path, *sources: Path, flags: tuple[str, ...] = ()) -> Path: ...
 
@@ -150,31 +130,6 @@ class InjectInto(Protocol):
     """Makes an injector for a process."""
 
     def __call__(self, pid: int) -> Injector: ...
-
-
-@pytest.fixture(scope="session")
-def crun(tmp_path_factory: pytest.TempPathFactory, compile_c: CompileC) -> Path:
-    """Return a crun that also runs where RLIMIT_MEMLOCK cannot be raised."""
-    directory = tmp_path_factory.mktemp("crun")
-    source = directory / "memlock.c"
-    source.write_text(IGNORE_MEMLOCK)
-    flags = ("-Wno-attribute-alias", "-Wno-missing-attributes")
-    library = compile_c(directory / "memlock.so", source, flags=flags)
-    script = directory / "crun"
-    script.write_text(f'#!/bin/sh\nexport LD_PRELOAD={library}\nexec crun "$@"\n')
-    script.chmod(0o755)
-    return script
-
-
-@pytest.fixture(params=["runc", "crun"])
-def runtime(request: pytest.FixtureRequest) -> str:
-    return "runc" if request.param == "runc" else str(request.getfixturevalue("crun"))
-
-
-@pytest.fixture(params=["v1", "v2"])
-def cgroup(request: pytest.FixtureRequest) -> str:
-    version: str = request.param
-    return version
 
 
 @pytest.fixture(scope="session")
