@@ -12,12 +12,11 @@ import os
 import sys
 
 from libnvc._config.settings import find_config, load_config
-from libnvc._system.programs import find_program, search_path
+from libnvc._system.programs import find_program, identities, search_path
 from libnvc.errors import NvcError
 
-from .container_common import CommandError
-from .output import complain, one_line, put
-from .runtime_args import asks_version, read_call
+from .output import complain, put
+from .runtime_args import FAILED, asks_version, read_call
 from .runtime_front import identity, keep_front
 
 TYPE_CHECKING = False
@@ -25,13 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from libnvc._config.settings import Config, RuntimeSettings
+    from libnvc._config.settings import RuntimeSettings
 
     from .runtime_args import Call
-    from .runtime_log import RuntimeLog
 
 #: What the program's other names say about the mode.
 _MODES = {".cdi": "cdi", ".legacy": "legacy"}
+
+#: Files that are this program.
+_NAMES = tuple(f"nvidia-container-runtime{suffix}" for suffix in ("", "-hook", *_MODES))
 
 
 def run() -> NoReturn:
@@ -48,63 +49,62 @@ def main(program: str, name: str, *words: str) -> int:
         name: its name as called.
         words: what it was called with.
     """
-    environment = dict(os.environ)
-    logs: list[RuntimeLog] = []
+    call = read_call(words)
+    logs = [(call.log, call.log_format == "json")]
     try:
-        _become(program, name, words, environment, logs)
+        _become(program, name, words, call, logs)
     except BaseException as error:  # Ctrl-C too: never a traceback
-        text = one_line(describe(error))
-        for log in logs:
-            log.write("error", text)
-            log.__exit__()
-        _complain(text)
+        _tell(error, logs)
         return 1
 
 
 def _become(
-    program: str,
-    name: str,
-    words: Sequence[str],
-    environment: dict[str, str],
-    logs: list[RuntimeLog],
+    program: str, name: str, words: Sequence[str], call: Call, logs: list[tuple[str, bool]]
 ) -> NoReturn:
+    environment = _own_environment()
     path = find_config(environment)
     known = identity(path)
     config = load_config(path, required=False)
+    logs.append((config.runtime.debug, False))
     settings = _with_mode(config.runtime, name)
     os.environ["PATH"] = search_path(environment.get("PATH", ""))
     if asks_version(words):
         _print_version()
     keep_front(config, known, environment)
-    runtime = _low_level(settings.runtimes, program)
-    call = read_call(words)
+    programs = os.path.dirname(program)
+    runtime = _low_level(settings.runtimes, programs)
     if call.is_create:
-        _create(config.replace(runtime=settings), call, program, logs)
+        from .runtime_create import create
+        from .runtime_log import RuntimeLog
+
+        level = "debug" if call.is_debug else settings.log_level
+        with RuntimeLog(logs, level) as log:
+            create(config.replace(runtime=settings), call, programs, log)
     _restore_signals()
     try:
         os.execve(runtime, [runtime, *words], environment)  # noqa: S606 - no shell is wanted
     except OSError as error:
-        raise CommandError("input", f"could not exec '{runtime}': {error.strerror}") from None
+        why = (error.strerror or "").lower()
+        raise NvcError(f"{FAILED}could not exec '{runtime}': {why}") from None
+
+
+def _own_environment() -> dict[str, str]:
+    """Return the environment as we were given it: Python sets variables of its own."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries)
+    return {name: value for name, equals, value in pairs if name and equals}
 
 
 def _restore_signals() -> None:
     """Have signals do again what they do in programs that are not Python: all inherit that."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-
-
-def _create(config: Config, call: Call, program: str, logs: list[RuntimeLog]) -> None:
-    from .runtime_create import create
-    from .runtime_log import RuntimeLog
-
-    files = ((config.runtime.debug, False), (call.log, call.log_format == "json"))
-    log = RuntimeLog(files, "debug" if call.is_debug else config.runtime.log_level)
-    logs.append(log)
-    create(config, call, os.path.dirname(program), log)
-    logs.remove(log)
-    log.__exit__()
 
 
 def _with_mode(settings: RuntimeSettings, name: str) -> RuntimeSettings:
@@ -114,39 +114,26 @@ def _with_mode(settings: RuntimeSettings, name: str) -> RuntimeSettings:
     return settings
 
 
-def _low_level(candidates: Sequence[str], program: str) -> str:
-    """Return the path of the runtime that does the work; never the program itself."""
-    if not candidates:
-        raise _unusable("at least one runtime candidate must be specified")
+def _low_level(candidates: Sequence[str], programs: str) -> str:
+    """Return the path of the runtime that does the work; never this program itself."""
+    why = "at least one runtime candidate must be specified"
+    own = identities(programs, _NAMES)
     for candidate in candidates:
-        found = find_program(candidate, os.environ["PATH"])
-        if found and not (os.path.exists(program) and os.path.samefile(found, program)):
+        found = find_program(candidate, os.environ["PATH"], own)
+        if found:
             return found
-    names = " ".join(candidates)
-    raise _unusable(
-        f"error locating runtime: no runtime binary found from candidate list: [{names}]"
-    )
+        names = " ".join(candidates)
+        why = f"error locating runtime: no runtime binary found from candidate list: [{names}]"
+    raise NvcError(f"{FAILED}error constructing low-level runtime: {why}")
 
 
-def _unusable(why: str) -> CommandError:
-    return CommandError("input", f"error constructing low-level runtime: {why}")
+def _tell(error: BaseException, logs: Sequence[tuple[str, bool]]) -> None:
+    from .runtime_errors import describe
+    from .runtime_log import RuntimeLog, line
 
-
-def describe(error: BaseException) -> str:
-    """Return the line for an error; texts that engines and users look for are the reference's."""
-    if isinstance(error, CommandError):
-        return f"failed to create NVIDIA Container Runtime: {error.text}"
-    if isinstance(error, NvcError):
-        hint = f" ({error.hint})" if error.hint else ""
-        return f"{error}{hint}"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return f"internal error: {type(error).__name__}: {error}"
-
-
-def _complain(text: str) -> None:
-    from .runtime_log import line
-
+    text = describe(error)
+    with RuntimeLog(logs, "error") as log:
+        log.write("error", text)
     complain(line("error", text))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from libnvc._record import Record
 
-from .container_common import CommandError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +13,9 @@ if TYPE_CHECKING:
 _VALUED = frozenset(
     ("root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager", "config")
 )
+#: How the reference's messages begin.
+FAILED = "failed to create NVIDIA Container Runtime: "
+
 _COMMANDS = frozenset(
     (
         *("checkpoint", "create", "delete", "events", "exec", "features", "kill", "list", "mounts"),
@@ -28,14 +29,15 @@ class Call(Record):
 
     Attributes:
         is_create: whether it creates a container.
-        bundle: its bundle directory, as written; "" where none is named.
+        bundle: its bundle directory, as written; "" where none is named, None where it should be
+            and is not.
         container: the container's id, or "".
         log, log_format: `--log` and `--log-format`, or "".
         is_debug: whether `--debug` is given.
     """
 
     is_create: bool = False
-    bundle: str = ""
+    bundle: str | None = ""
     container: str = ""
     log: str = ""
     log_format: str = ""
@@ -43,13 +45,7 @@ class Call(Record):
 
 
 def read_call(words: Sequence[str]) -> Call:
-    """Read a command line, without the program's name.
-
-    What the runtime itself would refuse is left to it.
-
-    Raises:
-        CommandError: it creates a container, and the bundle is not named where it should be.
-    """
+    """Read a command line, without the program's name; what is wrong with it is left to others."""
     options, command, after = _globals(words)
     call = Call(
         log=options.get("log", ""),
@@ -84,7 +80,7 @@ def _globals(words: Sequence[str]) -> tuple[dict[str, str], str, Sequence[str]]:
     return options, command, words[place + 1 :]
 
 
-def _bundle(words: Sequence[str]) -> str:
+def _bundle(words: Sequence[str]) -> str | None:
     bundle = ""
     for place, word in enumerate(words):
         name, has_value, value = word.lstrip("-").partition("=")
@@ -92,11 +88,7 @@ def _bundle(words: Sequence[str]) -> str:
             continue
         if not has_value:
             if place + 1 == len(words):
-                raise CommandError(
-                    "input",
-                    "error constructing OCI specification: error getting bundle directory: "
-                    "error getting bundle dir from args: bundle option requires an argument",
-                )
+                return None
             value = words[place + 1]
         bundle = value
     return bundle

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from errno import EBUSY, EINVAL, EPERM
 
 import libnvc
 from libnvc._discover.tables import DEFAULT_PATH
@@ -11,12 +12,13 @@ from libnvc._native.flat import encode
 from libnvc._oci.document import dumps, read
 from libnvc._oci.wanted import decode, is_cdi_name, read_container
 from libnvc._record import Record
-from libnvc._render.oci import add_hook, edit_oci, hook_name, remove_hooks
+from libnvc._render.oci import add_hook, edit_oci, remove_hooks
 from libnvc._system.programs import find_program
 from libnvc._system.userns import in_user_namespace
-from libnvc.errors import NvcError, RequestError
+from libnvc.errors import NvcError, RequestError, shown
 
-from .container_common import CommandError, discover, mig_control, start
+from .container_common import discover, mig_control, start
+from .runtime_args import FAILED
 from .runtime_request import ldconfig, read_request, read_settings
 
 TYPE_CHECKING = False
@@ -35,6 +37,7 @@ _PRESTART = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
 _HOOK = _PRESTART[0]
 _STAGE = "createRuntime"
 _PLAN = "nvidia-container.plan"
+_MODIFIER = f"{FAILED}failed to construct OCI spec modifier: "
 
 #: The kind of device names for which no CDI file is looked up.
 _OWN_KIND = "runtime.nvidia.com/gpu="
@@ -62,10 +65,10 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
         log: takes what was granted and refused.
 
     Raises:
-        CommandError, NvcError: nothing was changed.
+        NvcError, CommandError: the configuration is as it was.
     """
-    bundle = os.path.abspath(call.bundle or ".")
-    path = f"{bundle}/config.json"
+    bundle = _find_bundle(call)
+    path = os.path.realpath(f"{bundle}/config.json")
     document = _read(path)
     container = read_container(document)
     mode, wanted = _resolve(config, container)
@@ -78,7 +81,7 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
     if mode == "legacy":
         edited = _with_prestart(document, config, programs)
     else:
-        rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
+        rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
         plan = _make_plan(wanted, config, rootfs, log)
         places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
         edited = _with_plan(document, plan, container, places)
@@ -88,23 +91,37 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
         f"IMEX channels '{','.join(wanted.imex_channels)}'"
     )
     if edited != document:
-        _replace(path, dumps(edited))
+        _write(path, dumps(edited))
+
+
+def _find_bundle(call: Call) -> str:
+    if call.bundle is None:
+        raise NvcError(
+            f"{FAILED}error constructing OCI specification: error getting bundle directory: "
+            "error getting bundle dir from args: bundle option requires an argument"
+        )
+    bundle = os.path.realpath(call.bundle or ".")
+    try:
+        bundle.encode()
+    except UnicodeEncodeError:
+        raise NvcError(
+            f"{FAILED}{shown(bundle)}: the bundle's path is not UTF-8: no hook can be told it"
+        ) from None
+    return bundle
 
 
 def _read(path: str) -> dict[str, Any]:
     try:
         return read(path)
     except NvcError as error:
-        raise CommandError(
-            "input", f"failed to construct OCI spec modifier: failed to load OCI spec: {error}"
-        ) from None
+        raise NvcError(f"{_MODIFIER}failed to load OCI spec: {error}") from None
 
 
 def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
     """Return the mode in which a container is given what it wants, and that."""
     mode = config.runtime.mode
     if mode not in ("auto", "legacy", "csv", "cdi", "jit-cdi"):
-        raise CommandError("input", f'failed to construct OCI spec modifier: invalid mode "{mode}"')
+        raise NvcError(f'{_MODIFIER}invalid mode "{shown(mode)}"')
     if mode in ("auto", "cdi"):
         wanted = decode(container, config, annotations=True)
         names = wanted.devices or ()
@@ -139,8 +156,7 @@ def _cdi(wanted: Wanted) -> tuple[str, Wanted]:
 
 def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> dict[str, Any]:
     """Return the configuration with the prestart hook, which does everything."""
-    hooks = (document.get("hooks") or {}).get("prestart") or ()
-    if any(hook_name(hook) in _PRESTART for hook in hooks):
+    if remove_hooks(document, "prestart", _PRESTART) != document:
         return document
     hook = _hook_path(config, programs)
     return add_hook(document, "prestart", {"path": hook, "args": [_base(hook), "prestart"]})
@@ -154,7 +170,7 @@ def _with_plan(
     bare = remove_hooks(remove_hooks(document, "prestart", _PRESTART), _STAGE, (_HOOK,))
     edited, rest = edit_oci(bare, plan, nodes=nodes)
     file = f"{places.bundle}/{_PLAN}"
-    _replace(file, encode(rest))
+    _replace(file, encode(rest), None)
     hook = {
         "path": f"{places.programs}/{_HOOK}",
         "args": [_HOOK, "create-runtime", file, places.rootfs, *filter(None, (places.ldconfig,))],
@@ -192,18 +208,42 @@ def _base(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _replace(path: str, content: bytes) -> None:
-    """Give a file new content in one step; owner and permissions of an old one stay.
+def _write(path: str, content: bytes) -> None:
+    """Give a configuration new content in one step; its owner and permissions stay.
 
     Raises:
-        NvcError: that failed; the old file is as it was.
+        NvcError: that failed.
+    """
+    try:
+        _replace(path, content, os.stat(path))
+    except NvcError as error:
+        # A file that cannot be replaced: a mount, or one whose owner cannot be given to another.
+        if error.errno not in (EBUSY, EPERM, EINVAL):
+            raise
+        with open(path, "wb") as file:
+            file.write(content)
+
+
+def _replace(path: str, content: bytes, old: os.stat_result | None) -> None:
+    """Write a file beside its place and move it there.
+
+    Args:
+        path: absolute.
+        content: all of it.
+        old: whose owner and permissions it gets; None: ours alone.
+
+    Raises:
+        NvcError: that failed, and nothing has changed.
     """
     new = f"{path}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        if os.path.lexists(new):
+            os.unlink(new)  # of one that was killed
         file = os.open(new, flags, 0o600)
         try:
-            _keep_access(path, file)
+            if old is not None:
+                _give(file, old)
             left = memoryview(content)
             while left:
                 left = left[os.write(file, left) :]
@@ -222,11 +262,7 @@ def _replace(path: str, content: bytes) -> None:
         ) from None
 
 
-def _keep_access(path: str, file: int) -> None:
-    try:
-        old = os.lstat(path)
-    except FileNotFoundError:
-        return
+def _give(file: int, old: os.stat_result) -> None:
     mine = os.fstat(file)
     if (old.st_uid, old.st_gid) != (mine.st_uid, mine.st_gid):
         os.fchown(file, old.st_uid, old.st_gid)

@@ -25,7 +25,7 @@ _LONGEST = 65536  # bytes that the native program reads
 
 #: What a container's configuration holds where it may ask for GPUs, beside what is configured.
 _ASKS = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VERSION")
-_VOLUMES = "/var/run/nvidia-container-devices"
+_VOLUMES = "nvidia-container-devices"  # its path can be written in many ways
 
 
 def keep_front(config: Config, identity: str, environment: Mapping[str, str]) -> None:
@@ -37,13 +37,11 @@ def keep_front(config: Config, identity: str, environment: Mapping[str, str]) ->
         environment: that of the call.
     """
     text = _front(config, identity).encode("utf-8", "surrogateescape")
-    place = _directory(environment)
-    if not place or len(text) > _LONGEST or text.count(b"\n") != _front_lines(config):
+    if len(text) > _LONGEST or text.count(b"\n") != _front_lines(config):
         return
-    try:
-        directory = _rundir.open_directory(place)
-    except NvcError:
-        return
+    if "" in config.runtime.annotation_prefixes:
+        return  # any annotation may ask
+    directory = _open_directory(environment)
     if directory < 0:
         return
     try:
@@ -65,11 +63,22 @@ def identity(path: str) -> str:
     return f"{found.st_dev} {found.st_ino} {found.st_size} {times} {path}"
 
 
-def _directory(environment: Mapping[str, str]) -> str:
-    if os.geteuid() == 0:
-        return _rundir.DIRECTORY
+def _open_directory(environment: Mapping[str, str]) -> int:
+    """Return an fd of the host's directory, or else of the user's; -1 if there is none.
+
+    Root of a user namespace, as in rootless engines, may not have that of the host.
+    """
     runtime = environment.get("XDG_RUNTIME_DIR", "")
-    return f"{runtime}/libnvc" if runtime.startswith("/") else ""
+    places = [_rundir.DIRECTORY] if os.geteuid() == 0 else []
+    places += [f"{runtime}/libnvc"] if runtime.startswith("/") else []
+    for place in places:
+        try:
+            directory = _rundir.open_directory(place)
+        except NvcError:
+            continue
+        if directory >= 0:
+            return directory
+    return -1
 
 
 def _asks(config: Config) -> tuple[str, ...]:

@@ -11,8 +11,6 @@ import gc
 import os
 import sys
 
-from libnvc.errors import NvcError
-
 from .container_common import CommandError
 from .output import complain, one_line, put
 
@@ -61,17 +59,10 @@ def main(*words: str) -> int:
         complain(f"{error}\n{_USAGE}" if str(error) else _USAGE)
         return 2
     except BaseException as error:  # Ctrl-C too: never a traceback
-        complain(f"{_NAME}: {one_line(_describe(error))}\n")
+        from .runtime_errors import describe
+
+        complain(f"{_NAME}: {describe(error)}\n")
         return 1
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, (NvcError, CommandError)):
-        hint = getattr(error, "hint", "")
-        return f"{error} ({hint})" if hint else str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return f"internal error: {type(error).__name__}: {error}"
 
 
 def _run(words: Sequence[str]) -> int:
@@ -130,7 +121,7 @@ def _prestart(config_file: str, *, is_debug: bool) -> int:
     pid = state.get("pid")
     if type(pid) is not int or pid <= 0:
         raise CommandError("input", f"container state: pid: {pid!r}: not a running process")
-    rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
+    rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
     return _configure(config, command_line(config, wanted, pid, rootfs, is_debug=is_debug))
 
 
@@ -144,7 +135,7 @@ def _load(config_file: str) -> Config:
 def _bundle(state: dict[str, object]) -> str:
     """Return the bundle's directory; crun says "/" for those with a user namespace and devices."""
     bundle = state.get("bundle") or state.get("bundlePath")
-    if not isinstance(bundle, str) or "\n" in bundle:
+    if not isinstance(bundle, str) or "\n" in bundle or "\0" in bundle:
         raise CommandError("input", "container state: bundle: missing, or not a path")
     if bundle == "/" and not os.path.exists("/config.json"):
         return os.getcwd()  # runtimes call hooks there

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
+from libnvc.errors import shown
+
 from .container_common import Log
-from .output import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 #: Each level logs what stands before it, too.
 LEVELS = ("panic", "fatal", "error", "warning", "info", "debug", "trace")
 _NOWHERE = ("", "/dev/null")
+_ELSEWHERE = ("journald:", "syslog:")  # what crun takes beside files
 
 
 class RuntimeLog(Log):
@@ -74,11 +76,12 @@ def line(level: str, text: str, *, as_json: bool = False) -> str:
 def _quoted(text: str) -> str:
     from _json import encode_basestring_ascii
 
-    return encode_basestring_ascii(one_line(text))
+    return encode_basestring_ascii(shown(text))
 
 
 def _append(path: str) -> int:
-    if path in _NOWHERE:
+    path = path.removeprefix("file:")
+    if path in _NOWHERE or path.startswith(_ELSEWHERE):
         return -1
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
     try:

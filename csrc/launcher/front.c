@@ -170,27 +170,30 @@ static bool join(char out[PATH_MAX], const char *head, const char *tail)
 	return true;
 }
 
-static int open_directory(void)
+static bool read_from(const char *directory, struct file *out)
 {
-	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	nvc_autofd int dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (dir_fd < 0 || fstat(dir_fd, &st) < 0 || !file_is_private(&st) ||
+	    file_read(dir_fd, "front", O_NOFOLLOW, FRONT_MAX, out) < 0)
+		return false;
+	if (file_is_private(&out->st))
+		return true;
+	file_free(out);
+	return false;
+}
+
+/* Root of a user namespace, as in rootless engines, may not have the host's. */
+static bool read_front(struct file *out)
+{
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char path[PATH_MAX];
 
-	if (geteuid() == 0)
-		return open("/run/libnvc", flags);
-	if (runtime == NULL || runtime[0] != '/' || !join(path, runtime, "libnvc"))
-		return -1;
-	return open(path, flags);
-}
-
-static bool read_front(struct file *out)
-{
-	nvc_autofd int dir_fd = open_directory();
-	struct stat st;
-
-	return dir_fd >= 0 && fstat(dir_fd, &st) == 0 && file_is_private(&st) &&
-	       file_read(dir_fd, "front", O_NOFOLLOW, FRONT_MAX, out) == 0 &&
-	       file_is_private(&out->st);
+	if (geteuid() == 0 && read_from("/run/libnvc", out))
+		return true;
+	return runtime != NULL && runtime[0] == '/' && join(path, runtime, "libnvc") &&
+	       read_from(path, out);
 }
 
 static bool find_config(char out[PATH_MAX])

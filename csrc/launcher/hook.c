@@ -13,6 +13,7 @@
 #include "nvc_apply.h"
 #include "nvc_cleanup.h"
 #include "nvc_lock.h"
+#include "nvc_syscalls.h"
 #include "python.h"
 #include "say.h"
 #include "state.h"
@@ -250,14 +251,24 @@ static int create_runtime(const char *plan_path, const char *rootfs, const char 
 	return result;
 }
 
-/* Keep only the absolute entries of a list of directories; in place, false if there are none. */
+/* Whether a path is absolute and leads through no link of procfs: /proc/self/cwd is the image's
+ * root in some stages, and so what it names is the image's. */
+static bool is_of_host(const char *path)
+{
+	struct nvc_open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = NVC_RESOLVE_NO_MAGIC};
+	nvc_autofd int fd = path[0] == '/' ? nvc_openat2(AT_FDCWD, path, how) : -1;
+
+	return path[0] == '/' && (fd >= 0 || errno != ELOOP);
+}
+
+/* Keep only those entries of a list of directories; in place, false if there are none. */
 static bool clean_path(char *list)
 {
 	char *to = list, *rest = list;
 
 	for (char *entry; (entry = strsep(&rest, ":")) != NULL;) {
 		size_t len = strlen(entry);
-		if (entry[0] != '/')
+		if (!is_of_host(entry))
 			continue;
 		if (to > list)
 			*to++ = ':';
@@ -271,27 +282,16 @@ static bool clean_path(char *list)
 /* What an image chose may be in a hook's environment. */
 static int run_python(const struct self *self, char *const *arguments)
 {
-	static const char *const names[] = {
-	    "PATH",
-	    "NVIDIA_CTK_CONFIG_FILE_PATH",
-	    "XDG_CONFIG_HOME",
-	    "CUDA_MPS_PIPE_DIRECTORY",
-	    "HOME",
-	    "XDG_RUNTIME_DIR",
-	};
 	static char standard[] = "PATH=" STANDARD_PATH;
-	char *environment[sizeof names / sizeof *names + 1];
-	size_t count = 1;
+	static const char name[] = "NVIDIA_CTK_CONFIG_FILE_PATH=";
+	char *path = getenv("PATH"), *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
+	char *environment[] = {standard, NULL, NULL};
 
-	environment[0] = standard;
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		char *value = getenv(names[i]);
-		if (value == NULL || (i == 0 && !clean_path(value)))
-			continue;
-		/* A variable is its name, "=" and the value. */
-		environment[i == 0 ? 0 : count++] = value - strlen(names[i]) - 1;
-	}
-	environment[count] = NULL;
+	/* A variable is its name, "=" and the value. */
+	if (path != NULL && clean_path(path))
+		environment[0] = path - strlen("PATH=");
+	if (config != NULL && is_of_host(config))
+		environment[1] = config - strlen(name);
 	return python_exec(self, "from libnvc.cli.runtime_hook import run; run()", arguments,
 	                   environment);
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from .._record import Record
 from ..errors import ConfigError, shown
@@ -226,7 +227,10 @@ def load_config(path: str, *, required: bool) -> Config:
 def _read(path: str, *, required: bool) -> str | None:
     what = "required configuration file" if required else "configuration file"
     try:
-        with open(path, "rb") as file:
+        # What is no regular file could keep us waiting for ever.
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                _fail(path, "not a regular file")
             data = file.read(_MAX_SIZE + 1)
         if len(data) > _MAX_SIZE:
             _fail(path, f"larger than {_MAX_SIZE} bytes")
@@ -239,6 +243,10 @@ def _read(path: str, *, required: bool) -> str | None:
         raise _unreadable(what, path, error) from error
     except UnicodeDecodeError:
         _fail(path, "not UTF-8")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _unreadable(what: str, path: str, error: OSError) -> ConfigError:
@@ -289,6 +297,9 @@ def _build(path: str, found: dict[str, Any], unknown: tuple[str, ...]) -> Config
     if mode not in _LDCACHE_MODES:
         _fail_at(path, "ldcache", f"expected one of {', '.join(_LDCACHE_MODES)}", mode)
     cli = CliSettings(**found["cli"])
+    for entry in cli.environment:
+        if entry.find("=") < 1 or "\0" in entry:
+            _fail_at(path, "nvidia-container-cli.environment", "expected NAME=VALUE", entry)
     if not cli.ldconfig.startswith("@") and "allow-ldconfig-from-container" not in features:
         value = f'nvidia-container-cli.ldconfig value "{shown(cli.ldconfig)}"'
         _fail(path, f"{value} is not host-relative (does not start with a '@')")

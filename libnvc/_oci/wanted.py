@@ -95,7 +95,7 @@ def read_container(document: Mapping[str, Any]) -> Container:
         annotations=tuple(sorted(_annotations(document))),
         mounts=tuple(_mount_points(document)),
         privileged=_is_privileged(document, process),
-        rootfs=_member(root, "path", str, "root."),
+        rootfs=_path(_member(root, "path", str, "root."), "root.path"),
         user_namespace="user" in _namespaces(document),
     )
 
@@ -164,6 +164,13 @@ def _check(value: Any, kind: type, where: str) -> Any:
     return value
 
 
+def _path(path: str, where: str) -> str:
+    """Refuse a path that cannot be one, or would break lines."""
+    if any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in path):
+        raise MalformedFileError(f"{where}: not a path: {shown(path)}")
+    return path
+
+
 def _variables(process: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     values: dict[str, str] = {}
     for index, entry in enumerate(_member(process, "env", list, "process.")):
@@ -222,7 +229,7 @@ def _devices(
     if mounted:
         return tuple(mounted), "mount"
     swarm = [name.strip() for name in config.swarm_resource.split(",")]
-    names = [name for name in swarm if name in env] or ["NVIDIA_VISIBLE_DEVICES"]
+    names = [name for name in swarm if name and name in env] or ["NVIDIA_VISIBLE_DEVICES"]
     asked = _listed(env, names)
     if asked is None:
         return None, ""

@@ -7,7 +7,7 @@ tests (separated by commas) do. A test whose reference value is unknown holds.
 
 from __future__ import annotations
 
-from ..errors import RequirementError
+from ..errors import RequirementError, shown
 from .checks import printable
 
 TYPE_CHECKING = False
@@ -30,7 +30,12 @@ def check_requirements(
     """
     for text in requirements:
         for gpu in gpus or (None,):
-            if not _holds(text, _known(inventory, gpu)):
+            try:
+                holds = _holds(text, _known(inventory, gpu))
+            except RequirementError as error:
+                error.hint = f"in the requirement '{shown(text)}'"
+                raise
+            if not holds:
                 first = text.partition(" ")[0]
                 advice = _ADVICE if first.startswith("cuda>=") else ""
                 raise RequirementError(f"unsatisfied condition: {printable(first)}{advice}")

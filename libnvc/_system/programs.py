@@ -8,6 +8,10 @@ import stat
 
 from .._discover.tables import DEFAULT_PATH
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
 
 def search_path(path: str) -> str:
     """Return a PATH with the usual directories after those that it has, if they are absolute."""
@@ -15,22 +19,34 @@ def search_path(path: str) -> str:
     return ":".join(dict.fromkeys([*given, *DEFAULT_PATH.split(":")]))
 
 
-def find_program(name: str, path: str) -> str | None:
+def find_program(name: str, path: str, but: Collection[tuple[int, int]] = ()) -> str | None:
     """Return where a program is, or None.
 
     Args:
         name: a name to be searched for, or a path.
         path: directories, separated by colons.
+        but: device and inode of files that are passed over.
     """
-    if "/" in name:
-        return name if _is_program(name) else None
-    places = (f"{directory}/{name}" for directory in path.split(":"))
-    return next((place for place in places if _is_program(place)), None)
+    places = [name] if "/" in name else [f"{place}/{name}" for place in path.split(":")]
+    return next((place for place in places if _is_program(place, but)), None)
 
 
-def _is_program(path: str) -> bool:
+def identities(directory: str, names: Iterable[str]) -> set[tuple[int, int]]:
+    """Return device and inode of those files of a directory that are there."""
+    found = set()
+    for name in names:
+        try:
+            file = os.stat(f"{directory}/{name}")
+        except OSError:
+            continue
+        found.add((file.st_dev, file.st_ino))
+    return found
+
+
+def _is_program(path: str, but: Collection[tuple[int, int]]) -> bool:
     try:
-        mode = os.stat(path).st_mode
+        file = os.stat(path)
     except (OSError, ValueError):
         return False
-    return not stat.S_ISDIR(mode) and mode & 0o111 != 0
+    is_program = not stat.S_ISDIR(file.st_mode) and file.st_mode & 0o111 != 0
+    return is_program and (file.st_dev, file.st_ino) not in but

@@ -255,19 +255,67 @@ def test_an_ordinary_user_in_a_group_of_systemd(
         assert allowed(container) == [1, 6]
 
 
-def test_the_low_level_runtime_ignores_no_signal(
+def test_the_low_level_runtime_gets_what_the_engine_gave(
     tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
 ) -> None:
-    """Python does, and what is ignored stays so in every program that comes after."""
+    """Python ignores signals and sets variables, and all that comes after would inherit that."""
     low = tmp_path / "low"
-    low.write_text("#!/bin/sh\nexec grep SigIgn /proc/self/status\n")
+    low.write_text(
+        "#!/bin/sh\ngrep SigIgn /proc/self/status\nexec tr '\\0' '\\n' </proc/$$/environ\n"
+    )
     low.chmod(0o755)
-    configure(f'runtimes = ["{low}"]')
+    path = configure(f'runtimes = ["{low}"]')
     bundle = OciContainer(tmp_path / "c", rootfs, environment=ASK).bundle
-    command = [nvidia, "create", "--bundle", str(bundle), "c"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {"A": "1", "NVIDIA_CTK_CONFIG_FILE_PATH": str(path)}
+    done = subprocess.run(
+        [nvidia, "create", "--bundle", str(bundle), "c"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert (bundle / "nvidia-container.plan").exists()
-    assert done.stdout == "SigIgn:\t0000000000000000\n"
+    ignored, *variables = done.stdout.splitlines()
+    assert ignored == "SigIgn:\t0000000000000000"
+    assert sorted(variables) == sorted(f"{name}={value}" for name, value in environment.items())
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "text"),
+    [
+        (["mode = 1"], "create c", 'nvidia-container-runtime.mode: expected a string, not 1"'),
+        (["["], "create c", "config.toml: "),
+        (
+            ['runtimes = ["nowhere"]'],
+            "create c",
+            "failed to create NVIDIA Container Runtime: error constructing low-level runtime: "
+            'error locating runtime: no runtime binary found from candidate list: [nowhere]"',
+        ),
+        ([], "create --bundle", 'bundle option requires an argument"'),
+        ([], "create --bundle /nowhere c", 'config.json: no such file or directory"'),
+    ],
+)
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_what_failed_stands_where_the_engine_looks(
+    tmp_path: Path,
+    configure: Configure,
+    nvidia: str,
+    lines: list[str],
+    words: str,
+    text: str,
+    kind: str,
+) -> None:
+    configure(*lines)
+    log = tmp_path / "log"
+    command = [nvidia, "--log", str(log), "--log-format", kind, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "level=error" in done.stderr
+    assert done.stderr.count("\n") == 1
+    written = log.read_text()
+    assert written.count("\n") == 1
+    assert text.rstrip('"') in (json.loads(written)["msg"] if kind == "json" else written)
 
 
 def test_an_environment_may_not_ask_where_that_is_forbidden(

@@ -700,10 +700,13 @@ def test_interpreter_that_is_gone(place: Place) -> None:
 
 KEPT = {
     "NVIDIA_CTK_CONFIG_FILE_PATH": "/c",
+}
+DROPPED = {
     "XDG_CONFIG_HOME": "/x",
     "CUDA_MPS_PIPE_DIRECTORY": "/m",
     "HOME": "/h",
     "XDG_RUNTIME_DIR": "/r",
+    "NVIDIA_VISIBLE_DEVICES": "all",
 }
 
 
@@ -721,9 +724,25 @@ KEPT = {
 )
 @pytest.mark.parametrize("name", [HOOK, "nvidia-container-toolkit"])
 def test_rest_of_the_hook_is_pythons(place: Place, words: tuple[str, ...], name: str) -> None:
-    started = place(*words, name=name, **HOSTILE, **KEPT, NVIDIA_VISIBLE_DEVICES="all")
+    started = place(*words, name=name, **HOSTILE, **KEPT, **DROPPED)
     assert place.is_asked(started, *words, module="runtime_hook")
     assert started.environment == {**KEPT, "PATH": place.environment["PATH"]}
+
+
+@pytest.mark.parametrize("path", ["config.toml", "", "./c"])
+def test_configuration_of_the_image_is_not_named(place: Place, path: str) -> None:
+    started = place("prestart", name=HOOK, NVIDIA_CTK_CONFIG_FILE_PATH=path)
+    assert "NVIDIA_CTK_CONFIG_FILE_PATH" not in started.environment
+
+
+def test_links_of_procfs_are_not_the_hosts(place: Place) -> None:
+    """They lead into the image where the hook's working directory is there."""
+    can_tell = "openat2" not in os.environ.get("NVC_DENIED", "")  # as kernels before 5.6
+    for link in ("/proc/self/cwd", "/dev/fd/../cwd"):
+        path, config = f"{link}:/a", f"{link}/config.toml"
+        started = place("prestart", name=HOOK, PATH=path, NVIDIA_CTK_CONFIG_FILE_PATH=config)
+        assert started.environment["PATH"] == ("/a" if can_tell else path)
+        assert ("NVIDIA_CTK_CONFIG_FILE_PATH" in started.environment) is not can_tell
 
 
 @pytest.mark.parametrize(

@@ -437,6 +437,22 @@ def test_imex_channels_can_be_ignored(mounts: tuple[str, ...]) -> None:
     assert ask(f"{VISIBLE}=0", config=config).refused == ()
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("0", ("0",)), ("void", None)])
+def test_a_variable_without_a_name_asks_for_nothing(
+    asked: str, expected: tuple[str, ...] | None
+) -> None:
+    """No swarm resource is configured, and that is not one with an empty name."""
+    environment = (("NVIDIA_VISIBLE_DEVICES", asked), ("", "all"))
+    wanted = decode(Container(environment=environment), Config(), annotations=False)
+    assert wanted.devices == expected
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\nb", "\x1b", "\ud800"])
+def test_a_root_that_is_no_path(path: str) -> None:
+    with pytest.raises(MalformedFileError, match=r"^root\.path: not a path: "):
+        read_container({"root": {"path": path}})
+
+
 # --- the document ---------------------------------------------------------------------------------
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+from errno import EBUSY
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from libnvc.cli.container_common import CommandError
-from libnvc.cli.runtime import describe
 from libnvc.cli.runtime_args import Call
 from libnvc.cli.runtime_create import create
+from libnvc.cli.runtime_errors import describe
 from libnvc.cli.runtime_log import RuntimeLog
 
 import libnvc
@@ -181,6 +182,72 @@ def test_owner_and_permissions_of_the_configuration_stay(
     found = bundle.file.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (3, 44, 0o640)
     assert sorted(os.listdir(bundle.path)) == ["config.json", "nvidia-container.plan", "rootfs"]
+
+
+@pytest.mark.root
+def test_a_linked_configuration_is_replaced_where_it_is(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    bundle.file.chmod(0o600)
+    real = bundle.file.rename(bundle.path / "real.json")
+    bundle.file.symlink_to("real.json")
+    bundle.create(config())
+    assert bundle.file.is_symlink()
+    assert "createRuntime" in json.loads(real.read_text())["hooks"]
+    assert real.stat().st_mode & 0o7777 == 0o600
+
+
+def test_the_plan_is_ours_whatever_lies_there(
+    bundle: Bundle, config: Callable[..., Config]
+) -> None:
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    victim = bundle.path / "victim"
+    victim.write_text("kept")
+    bundle.plan.symlink_to(victim)
+    (bundle.path / f"nvidia-container.plan.{os.getpid()}").symlink_to(victim)
+    bundle.create(config())
+    assert victim.read_text() == "kept"
+    assert not bundle.plan.is_symlink()
+    assert bundle.plan.stat().st_mode & 0o7777 == 0o600
+    assert bundle.plan.stat().st_uid == os.geteuid()
+
+
+def test_a_configuration_that_cannot_be_replaced_is_written_in_place(
+    bundle: Bundle, config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is a mount."""
+    rename = os.rename
+
+    def refuse(source: str, target: str) -> None:
+        if target == str(bundle.file):
+            raise OSError(EBUSY, os.strerror(EBUSY))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    inode = bundle.file.stat().st_ino
+    assert "createRuntime" in bundle.create(config())["hooks"]
+    assert bundle.file.stat().st_ino == inode
+    assert sorted(os.listdir(bundle.path)) == ["config.json", "nvidia-container.plan", "rootfs"]
+
+
+def test_a_linked_root_is_resolved(bundle: Bundle, config: Callable[..., Config]) -> None:
+    (bundle.path / "link").symlink_to("rootfs")
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0", root={"path": "link"})
+    hook = bundle.create(config())["hooks"]["createRuntime"][0]
+    assert hook["args"][-1] == f"{bundle.path}/rootfs"
+
+
+def test_a_bundle_that_cannot_be_named_to_hooks(
+    tmp_path: Path, config: Callable[..., Config]
+) -> None:
+    bundle = Bundle(tmp_path / "\udcff")
+    bundle.write("NVIDIA_VISIBLE_DEVICES=0")
+    said = bundle.refuses(config())
+    assert said == f"{FAILED}{tmp_path}/\\udcff/bundle: the bundle's path is not UTF-8: " + (
+        "no hook can be told it"
+    )
 
 
 def test_legacy_adds_the_prestart_hook_once(bundle: Bundle, config: Callable[..., Config]) -> None:
