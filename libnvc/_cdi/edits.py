@@ -12,6 +12,7 @@ import stat
 
 from .._record import Record
 from .._render.oci import (
+    clean_path,
     list_in,
     object_in,
     put_group,
@@ -117,7 +118,9 @@ def merge(parts: Iterable[Edits]) -> Edits:
     return Edits(
         env=_last((entry.partition("=")[0], entry) for edits in given for entry in edits.env),
         nodes=_last((node.path, node) for edits in given for node in edits.nodes),
-        mounts=_last((mount.container_path, mount) for edits in given for mount in edits.mounts),
+        mounts=_last(
+            (clean_path(mount.container_path), mount) for edits in given for mount in edits.mounts
+        ),
         hooks=tuple(hook for edits in given for hook in edits.hooks),
         gids=tuple(gid for edits in given for gid in edits.gids),
         net_devices=_last((pair[0], pair) for edits in given for pair in edits.net_devices),

@@ -165,11 +165,13 @@ def put_group(edited: Document, gid: int) -> None:
 
 
 def mount_path(mount: object) -> str:
-    """Return the destination of a mount, with one spelling for each place, "" if it has none."""
+    """Return the destination of a mount as `clean_path` writes it, "" if it has none."""
     path = mount.get("destination") if isinstance(mount, dict) else None
-    if not isinstance(path, str) or not path:
-        return ""
-    # runtimes take what is relative as below the root
+    return clean_path(path) if isinstance(path, str) and path else ""
+
+
+def clean_path(path: str) -> str:
+    """Return the one spelling of a path in a container; a relative one is below its root."""
     return os.path.normpath(f"/{path.lstrip('/')}")
 
 
