@@ -151,7 +151,7 @@ def _with_cdi(
         return apply_edits(remove_hooks(document, "prestart", _PRESTART), edits)
     except RequestError as error:
         message = f"{_NOT_APPLIED}: failed to inject CDI devices: {error}"
-        raise RequestError(
+        raise type(error)(
             message, errno=error.errno, path=error.path, step=error.step, hint=error.hint
         ) from None
 

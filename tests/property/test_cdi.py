@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from libnvc._cdi.edits import Edits, apply_edits, merge
@@ -24,7 +24,7 @@ SCHEMAS = Path(__file__).parent.parent / "data/schemas/cdi"
 FILES = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
 VALID = Draft7Validator(
     FILES["schema.json"],
-    registry=Registry().with_resources([(n, Resource(f, DRAFT7)) for n, f in FILES.items()]),
+    registry=Registry().with_resources([(n, DRAFT7.create_resource(f)) for n, f in FILES.items()]),
 )
 
 chars = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -82,7 +82,7 @@ DEVICES = st.lists(
     ),
     min_size=1,
     max_size=3,
-    unique_by=lambda device: device["name"],
+    unique_by=lambda device: str(device["name"]),
 )
 SPECS = st.fixed_dictionaries(
     {"cdiVersion": st.just("1.1.0"), "kind": st.just("acme.com/dev"), "devices": DEVICES},

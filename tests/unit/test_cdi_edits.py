@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft4Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from libnvc._cdi.edits import Edits, Hook, Mount, Node, apply_edits, merge
@@ -35,7 +35,7 @@ def allow(kind: str, major: int, minor: int, access: str = "rwm") -> dict[str, A
 def valid() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a function that checks a document by the schema of OCI, and returns it."""
     files = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
-    resources = [(name, Resource(file, DRAFT4)) for name, file in files.items()]
+    resources = [(name, DRAFT4.create_resource(file)) for name, file in files.items()]
     known: Registry[Any] = Registry().with_resources(resources)
     schema = {"$schema": files["config-schema.json"]["$schema"], "$ref": "config-schema.json"}
     validator = Draft4Validator(schema, registry=known)

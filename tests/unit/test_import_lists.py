@@ -7,6 +7,7 @@ editable install would load some of the modules asked about before our first lin
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -152,3 +153,71 @@ def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path
     check(found, {"container_configure"})
     assert not {name for name in found if name.startswith("libnvc._render")}
     assert not found & {"libnvc._discover.nvml", "libnvc._discover.kept", "libnvc._native.nvml"}
+
+
+RUNTIME = [
+    "_argp",
+    *("container_common", "output", "runtime", "runtime_args", "runtime_create", "runtime_front"),
+    *("runtime_log", "runtime_request"),
+]
+
+
+def create(bundle: Path, root: Path, names: str) -> str:
+    """Return a statement that calls the runtime's part for a bundle whose environment names it."""
+    (bundle / "rootfs").mkdir(parents=True)
+    (bundle / "cdi").mkdir()
+    document = {"process": {"env": [f"NVIDIA_VISIBLE_DEVICES={names}"]}, "root": {"path": "rootfs"}}
+    (bundle / "config.json").write_text(json.dumps(document))
+    config = bundle / "config.toml"
+    config.write_text(
+        f'[nvidia-container-cli]\nroot = "{root}"\nload-kmods = false\n'
+        f'[nvidia-container-runtime]\nruntimes = ["/bin/true"]\n'
+        f'[nvidia-container-runtime.modes.cdi]\nspec-dirs = ["{bundle}/cdi"]\n'
+    )
+    words = ("/x", "nvidia-container-runtime", "create", "--bundle", str(bundle), "c")
+    return (
+        f"os.environ['NVIDIA_CTK_CONFIG_FILE_PATH'] = {str(config)!r}\n"
+        "os.environ['XDG_RUNTIME_DIR'] = ''\n"
+        "from libnvc.cli import runtime\n"
+        "os.execve = lambda *_: None  # what is loaded by then is asked about\n"
+        f"runtime.main(*{words!r})"
+    )
+
+
+def changed(bundle: Path) -> bool:
+    return b"linux" in (bundle / "config.json").read_bytes()
+
+
+def test_a_runtime_that_gives_gpus(
+    loaded: Callable[..., set[str]], dgx_a100: Path, tmp_path: Path
+) -> None:
+    found = loaded(create(tmp_path / "b", dgx_a100, "0"))
+    assert changed(tmp_path / "b")
+    ours = {name for name in found if name.split(".")[0] == "libnvc"}
+    cli = {name for name in ours if name.startswith("libnvc.cli.")}
+    assert cli == {f"libnvc.cli.{name}" for name in RUNTIME}
+    assert not {name for name in ours if name.startswith(("libnvc._cdi", "libnvc.sim"))}
+    assert found - ours <= {*STANDARD, "_json"}
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_runtime_that_reads_cdi_files(
+    loaded: Callable[..., set[str]], tmp_path: Path, suffix: str
+) -> None:
+    """PyYAML only where there is YAML."""
+    statement = create(tmp_path / "b", tmp_path, "a.b/c=d")
+    edits = {"deviceNodes": [{"path": "/dev/null"}]}
+    device = {"name": "d", "containerEdits": edits}
+    document = {"cdiVersion": "0.3.0", "kind": "a.b/c", "devices": [device]}
+    (tmp_path / f"b/cdi/a.{suffix}").write_text(json.dumps(document))
+    found = loaded(statement)
+    assert changed(tmp_path / "b")
+    cdi = {name for name in found if name.startswith("libnvc._cdi.")}
+    modules = {"edits", "members", "registry", "spec"} | (
+        {"yamltext"} if suffix == "yaml" else set()
+    )
+    assert cdi == {f"libnvc._cdi.{name}" for name in modules}
+    assert ("yaml" in found) is (suffix == "yaml")
+    if suffix == "json":
+        ours = {name for name in found if name.split(".")[0] == "libnvc"}
+        assert found - ours <= {*STANDARD, "_json"}
