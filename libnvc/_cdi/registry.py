@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from .._oci.wanted import is_cdi_name
 from .._record import Record
 from ..errors import NvcError, UnknownDeviceError, shown
 from .edits import merge
@@ -69,6 +70,8 @@ class Registry(Record):
 
     def _why(self, name: str) -> str:
         kind, _, device = name.partition("=")
+        if not is_cdi_name(name):
+            return f"{shown(name)} is not VENDOR/CLASS=DEVICE: correct it, or the default kind"
         if name in self.conflicts:
             files = " and ".join(shown(path) for path in self.conflicts[name])
             return f"{shown(name)} is in {files}: remove it from all but one"

@@ -124,6 +124,9 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path, directories: l
         "no file describes nvidia.com/gpu: ask for runtime.nvidia.com/gpu=all, which needs none"
         + read
     )
+    assert missing(empty, "gpu=0\x1b")[1] == (
+        f"gpu=0\\x1b is not VENDOR/CLASS=DEVICE: correct it, or the default kind{read}"
+    )
     write(tmp_path / "etc/a.json", "x", *(f"d{n}" for n in range(7)))
     known = read_registry(directories)
     assert missing(known, "acme.com/dev=d0", "acme.com/dev=d9") == (

@@ -315,6 +315,67 @@ def test_yaml(tmp_path: Path) -> None:
     assert {type(device.name) for device in found.devices} == {str}
 
 
+NVIDIA = """\
+---
+cdiVersion: 0.7.0
+kind: nvidia.com/gpu
+devices:
+    - name: "1"
+      containerEdits:
+        deviceNodes:
+            - path: /dev/nvidia1
+              major: 195
+              minor: 1
+              fileMode: 432
+              permissions: rwm
+              gid: 44
+        additionalGids:
+            - 44
+containerEdits:
+    env:
+        - NVIDIA_VISIBLE_DEVICES=void
+    hooks:
+        - hookName: createContainer
+          path: /usr/bin/nvidia-cdi-hook
+          args:
+            - nvidia-cdi-hook
+            - create-symlinks
+            - --link
+            - ../libnvidia-allocator.so.1::/usr/lib/gbm/nvidia-drm_gbm.so
+          env:
+            - NVIDIA_CTK_DEBUG=false
+    mounts:
+        - hostPath: /usr/bin/nvidia-smi
+          containerPath: /usr/bin/nvidia-smi
+          options: [ro, nosuid, nodev, rbind, rprivate]
+"""
+
+
+def test_a_file_as_the_reference_writes_it(tmp_path: Path) -> None:
+    found = read_spec(write(tmp_path, NVIDIA, "nvidia.yaml"))
+    node = Node(path="/dev/nvidia1", major=195, minor=1, mode=0o660, permissions="rwm", gid=44)
+    assert found.devices == (Device(name="1", edits=Edits(nodes=(node,), gids=(44,))),)
+    link = "../libnvidia-allocator.so.1::/usr/lib/gbm/nvidia-drm_gbm.so"
+    assert found.edits == Edits(
+        env=("NVIDIA_VISIBLE_DEVICES=void",),
+        hooks=(
+            Hook(
+                stage="createContainer",
+                path="/usr/bin/nvidia-cdi-hook",
+                args=("nvidia-cdi-hook", "create-symlinks", "--link", link),
+                env=("NVIDIA_CTK_DEBUG=false",),
+            ),
+        ),
+        mounts=(
+            Mount(
+                host_path="/usr/bin/nvidia-smi",
+                container_path="/usr/bin/nvidia-smi",
+                options=("ro", "nosuid", "nodev", "rbind", "rprivate"),
+            ),
+        ),
+    )
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(c + 1)}: &{chr(c + 1)} [{', '.join([f'*{chr(c)}'] * 10)}]\n" for c in range(97, 107)
 )
