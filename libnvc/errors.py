@@ -10,7 +10,7 @@
     │   └── ProbeError              NVML failed, hung past its deadline, or crashed
     ├── ConfigError             config.toml does not say what it must
     ├── RequestError            the request cannot be planned
-    │   ├── UnknownDeviceError      a selector that names no device
+    │   ├── UnknownDeviceError      a selector or CDI name that means no device
     │   ├── MissingDeviceError      a device is known but the host has no node of it
     │   ├── MigConfigError          configuring MIG does not go with the rest of the request
     │   ├── MigMonitorError         watching MIG does not
@@ -99,7 +99,7 @@ class RequestError(NvcError):
 
 
 class UnknownDeviceError(RequestError, LookupError):
-    """A device selector names no GPU or MIG device of this host."""
+    """A device selector or CDI name means no device of this host."""
 
 
 class MissingDeviceError(RequestError):

@@ -1,20 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver roots made by hand: a few libraries, a loader cache, a kernel module's version file."""
+"""Driver roots made by hand, and bundles as `nvidia-container-runtime create` gets them.
+
+The roots have a few libraries, a loader cache, and a kernel module's version file.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from libnvc.cli.container_common import CommandError
+from libnvc.cli.runtime_args import Call
+from libnvc.cli.runtime_create import create
+from libnvc.cli.runtime_errors import describe
+from libnvc.cli.runtime_log import RuntimeLog
+
+import libnvc
+from libnvc._config.settings import Config, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION = "535.261.03"
+PROGRAMS = "/opt/nvc/bin"
 ELF32 = {3, 40}  # e_machine of i386 and ARM
 
 
@@ -100,3 +113,58 @@ def shared_object(machine: int, soname: str) -> bytes:
     magic = (b"\x7fELF" + bytes([1 + wide, 1, 1])).ljust(16, b"\0")
     head = (3, machine, 1, 0, header_size, 0, 0, header_size, segment_size, 2, 0, 0, 0)
     return struct.pack(f"<16sHHI3{word}I6H", magic, *head) + segments + names + dynamic
+
+
+@pytest.fixture
+def config(
+    tmp_path: Path, dgx_a100: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Config]:
+    """Return a reader of configurations for the simulated driver."""
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
+
+    def load(runtime: str = "", top: str = "") -> Config:
+        path = tmp_path / "config.toml"
+        cli = f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
+        path.write_text(f"{top}\n{cli}[nvidia-container-runtime]\n{runtime}\n")
+        return load_config(str(path), required=True)
+
+    return load
+
+
+class Bundle:
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "bundle"
+        self.file = self.path / "config.json"
+        self.plan = self.path / "nvidia-container.plan"
+        self.log = directory / "log"
+        (self.path / "rootfs").mkdir(parents=True)
+
+    def write(self, *env: str, **members: Any) -> str:
+        document = {"ociVersion": "1.0.2", "process": {"env": ["PATH=/bin", *env]}, **members}
+        document.setdefault("root", {"path": "rootfs"})
+        text = json.dumps(document, indent=3)
+        self.file.write_text(text)
+        return text
+
+    def read(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.file.read_text())
+        return document
+
+    def create(self, config: Config) -> dict[str, Any]:
+        call = Call(is_create=True, bundle=str(self.path), container="c1")
+        with RuntimeLog([(str(self.log), False)], "info") as log:
+            create(config, call, PROGRAMS, log)
+        return self.read()
+
+    def refuses(self, config: Config) -> str:
+        before = self.file.read_bytes() if self.file.exists() else None
+        with pytest.raises((CommandError, libnvc.NvcError)) as caught:
+            self.create(config)
+        assert (self.file.read_bytes() if self.file.exists() else None) == before
+        assert not self.plan.exists()
+        return describe(caught.value)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return Bundle(tmp_path)

@@ -156,6 +156,9 @@ def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path
 
 
 RUNTIME = {"output", "runtime", "runtime_args", "runtime_front"}
+CREATE = RUNTIME | {
+    *("container_common", "_argp", "runtime_create", "runtime_log", "runtime_request"),
+}
 
 
 def check_programs(found: set[str], modules: set[str]) -> None:
@@ -200,10 +203,8 @@ def test_the_runtime_passing_a_call_on(loaded: Callable[..., set[str]], bundle: 
 
 def test_the_runtime_creating(loaded: Callable[..., set[str]], bundle: Path) -> None:
     found = loaded(runtime_call("create", "--bundle", str(bundle), "c"))
-    check_programs(
-        found,
-        {*RUNTIME, "container_common", "_argp", "runtime_create", "runtime_log", "runtime_request"},
-    )
+    check_programs(found, CREATE)
+    assert not {name for name in found if name.startswith("libnvc._cdi")}
     assert "libnvc._apply" not in found
     assert (bundle / "nvidia-container.plan").exists()
 
@@ -217,3 +218,32 @@ def test_the_hook(loaded: Callable[..., set[str]], bundle: Path) -> None:
         "from libnvc.cli.runtime_hook import main; assert main('prestart') == 0"
     )
     check_programs(found, {*CLI, "runtime_hook", "runtime_request"})
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_runtime_that_reads_cdi_files(
+    loaded: Callable[..., set[str]], bundle: Path, tmp_path: Path, suffix: str
+) -> None:
+    """PyYAML only where there is YAML."""
+    specs = tmp_path / "cdi"
+    specs.mkdir()
+    config = tmp_path / "config.toml"
+    text = f'[nvidia-container-runtime.modes.cdi]\nspec-dirs = ["{specs}"]\n'
+    config.write_text(config.read_text() + text)
+    file = bundle / "config.json"
+    file.write_text(file.read_text().replace("DEVICES=0", "DEVICES=a.b/c=d"))
+    edits = {"deviceNodes": [{"path": "/dev/null"}]}
+    device = {"name": "d", "containerEdits": edits}
+    document = {"cdiVersion": "0.3.0", "kind": "a.b/c", "devices": [device]}
+    (specs / f"a.{suffix}").write_text(json.dumps(document))
+    found = loaded(runtime_call("create", "--bundle", str(bundle), "c"))
+    assert b"/dev/null" in file.read_bytes()
+    cdi = {name for name in found if name.startswith("libnvc._cdi.")}
+    modules = {"edits", "members", "registry", "spec"} | (
+        {"yamltext"} if suffix == "yaml" else set()
+    )
+    assert cdi == {f"libnvc._cdi.{name}" for name in modules}
+    assert ("yaml" in found) is (suffix == "yaml")
+    if suffix == "json":
+        ours = {name for name in found if name.split(".")[0] == "libnvc"}
+        assert found - ours <= STANDARD | {"_json"}

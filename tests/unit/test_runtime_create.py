@@ -6,21 +6,16 @@ from __future__ import annotations
 import json
 import os
 from errno import EBUSY
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from libnvc.cli.container_common import CommandError
-from libnvc.cli.runtime_args import Call
-from libnvc.cli.runtime_create import create
-from libnvc.cli.runtime_errors import describe
-from libnvc.cli.runtime_log import RuntimeLog
-
-import libnvc
-from libnvc._config.settings import Config, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from libnvc._config.settings import Config
+    from tests.unit.conftest import Bundle
 
 HOOK = "nvidia-container-runtime-hook"
 PROGRAMS = "/opt/nvc/bin"
@@ -29,65 +24,10 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FAILED = "failed to create NVIDIA Container Runtime: "
 
 
-@pytest.fixture
-def config(
-    tmp_path: Path, dgx_a100: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Config]:
-    """Return a reader of configurations for the simulated driver."""
-    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
-
-    def load(runtime: str = "", top: str = "") -> Config:
-        path = tmp_path / "config.toml"
-        cli = f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
-        path.write_text(f"{top}\n{cli}[nvidia-container-runtime]\n{runtime}\n")
-        return load_config(str(path), required=True)
-
-    return load
-
-
-class Bundle:
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / "bundle"
-        self.file = self.path / "config.json"
-        self.plan = self.path / "nvidia-container.plan"
-        self.log = directory / "log"
-        (self.path / "rootfs").mkdir(parents=True)
-
-    def write(self, *env: str, **members: Any) -> str:
-        document = {"ociVersion": "1.0.2", "process": {"env": ["PATH=/bin", *env]}, **members}
-        document.setdefault("root", {"path": "rootfs"})
-        text = json.dumps(document, indent=3)
-        self.file.write_text(text)
-        return text
-
-    def read(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.file.read_text())
-        return document
-
-    def create(self, config: Config) -> dict[str, Any]:
-        call = Call(is_create=True, bundle=str(self.path), container="c1")
-        with RuntimeLog([(str(self.log), False)], "info") as log:
-            create(config, call, PROGRAMS, log)
-        return self.read()
-
-    def refuses(self, config: Config) -> str:
-        before = self.file.read_bytes() if self.file.exists() else None
-        with pytest.raises((CommandError, libnvc.NvcError)) as caught:
-            self.create(config)
-        assert (self.file.read_bytes() if self.file.exists() else None) == before
-        assert not self.plan.exists()
-        return describe(caught.value)
-
-
 def version(path: Path) -> tuple[int, int, int]:
     """Return what changes with a file."""
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return Bundle(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy", "jit-cdi"])
@@ -240,9 +180,9 @@ def test_a_linked_root_is_resolved(bundle: Bundle, config: Callable[..., Config]
 
 
 def test_a_bundle_that_cannot_be_named_to_hooks(
-    tmp_path: Path, config: Callable[..., Config]
+    tmp_path: Path, bundle: Bundle, config: Callable[..., Config]
 ) -> None:
-    bundle = Bundle(tmp_path / "\udcff")
+    bundle = type(bundle)(tmp_path / "\udcff")
     bundle.write("NVIDIA_VISIBLE_DEVICES=0")
     said = bundle.refuses(config())
     assert said == f"{FAILED}{tmp_path}/\\udcff/bundle: the bundle's path is not UTF-8: " + (
@@ -308,24 +248,6 @@ def test_own_cdi_names_mean_this_planner(bundle: Bundle, config: Callable[..., C
     bundle.write("NVIDIA_VISIBLE_DEVICES=runtime.nvidia.com/gpu=3")
     nodes = bundle.create(config())["linux"]["devices"]
     assert "/dev/nvidia3" in [node["path"] for node in nodes]
-
-
-@pytest.mark.parametrize(
-    ("names", "text"),
-    [
-        ("acme.com/dev=d0", "unresolvable CDI devices acme.com/dev=d0: CDI specifications are not"),
-        (
-            "acme.com/dev=d0,runtime.nvidia.com/gpu=0",
-            "error modifying OCI spec: requesting a CDI device with vendor 'runtime.nvidia.com' is "
-            "not supported when requesting other CDI devices",
-        ),
-    ],
-)
-def test_other_cdi_names_are_refused(
-    bundle: Bundle, config: Callable[..., Config], names: str, text: str
-) -> None:
-    bundle.write(f"NVIDIA_VISIBLE_DEVICES={names}")
-    assert text in bundle.refuses(config())
 
 
 def test_no_configuration(bundle: Bundle, config: Callable[..., Config]) -> None:
