@@ -52,6 +52,12 @@ class Image(NamedTuple):
     archive: Path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run these last: other tests look at our children, and the daemons are that until the end."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: here in item.path.parents)
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
     """Return images by name: one that asks for nothing, one for every GPU, one for pods."""
