@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .._discover.tables import PROC_DIRECTORY
 from ..errors import RequestError
-from ..plan import BindMount, Directory, LoaderCache, Plan, Symlink, Tmpfs, WriteFile
+from ..plan import BindMount, LoaderCache, Plan, Symlink, Tmpfs, WriteFile
 from .policy import application_profile
 
 TYPE_CHECKING = False
@@ -73,7 +73,6 @@ def plan_profile(minors: Iterable[int]) -> Plan:
     origin = "update-application-profile"
     return Plan(
         operations=(
-            Directory(origin=origin, path=_PROFILES.rpartition("/")[0]),
             Tmpfs(origin=origin, path=_PROFILES, mode=0o755),
             WriteFile(
                 origin=origin,
