@@ -132,7 +132,8 @@ def prefers_compat(
     Args:
         note: what the library says of itself, None if it says nothing.
         version: of the library, by its file's name.
-        host_driver, host_cuda: versions of the host's, "" where not known.
+        host_driver: version of the host's driver, "" where not known.
+        host_cuda: version of CUDA that it is for, "" where not known.
     """
     if note is None:
         ours, theirs = _numbers(host_driver), _numbers(version)

@@ -266,7 +266,7 @@ def test_once_more_changes_nothing(site: Site, runtime: str) -> None:
 
 
 def run_ldconfig(site: Site, folders: Sequence[str]) -> dict[str, str]:
-    """Have glibc's own update a copy of the image with the driver's files, as the reference does."""
+    """Have glibc's own update a copy of the image, as the reference does."""
     copy = site.directory / "copy"
     subprocess.run(["cp", "-a", site.rootfs, copy], check=True)
     subprocess.run(["cp", "-a", f"{site.driver}/.", copy], check=True)
@@ -420,6 +420,25 @@ def test_link_out_of_the_root_stops_the_container(site: Site, runtime: str) -> N
     after = {path: facts for path, facts in tree(site.rootfs).items() if path in before}
     assert after == before
     assert not (site.rootfs / "srv").exists()
+
+
+def test_file_of_the_image_where_a_link_belongs(site: Site, runtime: str) -> None:
+    """The driver's is mounted over it, if that is beside it; anything else stays."""
+    old = site.put(f"{LIBS}/libcuda.so.1", "libcuda.so.1")
+    old.write_bytes(old.read_bytes() + b"of the image")
+    (site.rootfs / "srv").mkdir(exist_ok=True)
+    (site.rootfs / "srv/file").write_text("mine\n")
+    (site.rootfs / "srv/target").write_text("image's\n")
+    before = old.read_bytes()
+    links = (LINKS[0], "target::/srv/file", f"{LIBS}/libcuda.so.{VERSION}::/srv/target")
+    hook = ("create-symlinks", *(f"--link={link}" for link in links))
+    with site.container(hook, UPDATE, runtime=runtime) as container:
+        inside = [mount.path for mount in mounts(container.pid)]
+        same = container.exec("sh", "-c", f"cd {LIBS}; [ libcuda.so.1 -ef libcuda.so.{VERSION} ]")
+        assert same.returncode == 0
+        assert container.exec("cat", "/srv/file", "/srv/target").stdout == "mine\nimage's\n"
+    assert f"{LIBS}/libcuda.so.1" in inside
+    assert old.read_bytes() == before
 
 
 # --- modes and profiles -------------------------------------------------------------------------
