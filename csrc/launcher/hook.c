@@ -280,20 +280,26 @@ static bool clean_path(char *list)
 }
 
 /* What an image chose may be in a hook's environment. */
-static int run_python(const struct self *self, char *const *arguments)
+static int run_python(const struct self *self, const char *program, char *const *arguments)
 {
 	static char standard[] = "PATH=" STANDARD_PATH;
-	static const char name[] = "NVIDIA_CTK_CONFIG_FILE_PATH=";
-	char *path = getenv("PATH"), *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
-	char *environment[] = {standard, NULL, NULL};
+	static const char *const names[] = {
+	    "NVIDIA_CTK_CONFIG_FILE_PATH", "NVIDIA_CTK_DEBUG", "NVIDIA_CTK_QUIET",
+	    "NVIDIA_CDI_DEBUG",            "NVIDIA_CDI_QUIET",
+	};
+	char *path = getenv("PATH");
+	char *environment[sizeof names / sizeof *names + 2] = {standard};
+	size_t count = 1;
 
 	/* A variable is its name, "=" and the value. */
 	if (path != NULL && clean_path(path))
 		environment[0] = path - strlen("PATH=");
-	if (config != NULL && is_of_host(config))
-		environment[1] = config - strlen(name);
-	return python_exec(self, "from libnvc.cli.runtime_hook import run; run()", arguments,
-	                   environment);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		char *value = getenv(names[i]);
+		if (value != NULL && (i > 0 || is_of_host(value)))
+			environment[count++] = value - strlen(names[i]) - 1;
+	}
+	return python_exec(self, program, arguments, environment);
 }
 
 int hook_run(const struct self *self, char *const *arguments)
@@ -305,5 +311,10 @@ int hook_run(const struct self *self, char *const *arguments)
 		count++;
 	if ((count == 3 || count == 4) && strcmp(arguments[0], word) == 0)
 		return create_runtime(arguments[1], arguments[2], arguments[3]) == 0 ? 0 : 1;
-	return run_python(self, arguments);
+	return run_python(self, "from libnvc.cli.runtime_hook import run; run()", arguments);
+}
+
+int hook_run_cdi(const struct self *self, char *const *arguments)
+{
+	return run_python(self, "from libnvc.cli.cdi_hook import run; run()", arguments);
 }

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 TOOLS = Path(__file__).parent.parent / "tools"
 RUNTIME = "nvidia-container-runtime"
 HOOK = "nvidia-container-runtime-hook"
-NAMES = (RUNTIME, f"{RUNTIME}.cdi", f"{RUNTIME}.legacy", HOOK, "nvidia-container-toolkit")
+CDI_HOOK = "nvidia-cdi-hook"
+NAMES = (
+    *(RUNTIME, f"{RUNTIME}.cdi", f"{RUNTIME}.legacy"),
+    *(HOOK, "nvidia-container-toolkit", CDI_HOOK),
+)
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASKS = ("NVIDIA_VISIBLE_DEVICES", "nvidia.com/gpu", "/var/run/nvidia-container-devices")
 #: Low-level runtimes, of names that no machine has.
@@ -613,6 +617,7 @@ def test_runtime_that_cannot_be_executed_is_pythons_to_explain(place: Place) -> 
 def test_role_is_by_name(place: Place, name: str, way: str) -> None:
     (place.run / "front").unlink()
     module = "runtime" if name.startswith(RUNTIME) and name != HOOK else "runtime_hook"
+    module = "cdi_hook" if name == CDI_HOOK else module
     expected = str(place.bin / name)
     if way == "name":
         expected = name
@@ -636,8 +641,8 @@ def test_name_that_says_nothing(place: Place) -> None:
     started = place("state", name="other", called="x/an\x1bother")
     assert (started.status, started.stderr) == (
         1,
-        "an\\x1bother: not a name that this program knows: call it nvidia-container-runtime or "
-        "nvidia-container-runtime-hook\n",
+        "an\\x1bother: not a name that this program knows: call it nvidia-container-runtime, "
+        "nvidia-container-runtime-hook or nvidia-cdi-hook\n",
     )
 
 
@@ -700,6 +705,10 @@ def test_interpreter_that_is_gone(place: Place) -> None:
 
 KEPT = {
     "NVIDIA_CTK_CONFIG_FILE_PATH": "/c",
+    "NVIDIA_CTK_DEBUG": "true",
+    "NVIDIA_CTK_QUIET": "false",
+    "NVIDIA_CDI_DEBUG": "1",
+    "NVIDIA_CDI_QUIET": "0",
 }
 DROPPED = {
     "XDG_CONFIG_HOME": "/x",
@@ -743,6 +752,13 @@ def test_links_of_procfs_are_not_the_hosts(place: Place) -> None:
         started = place("prestart", name=HOOK, PATH=path, NVIDIA_CTK_CONFIG_FILE_PATH=config)
         assert started.environment["PATH"] == ("/a" if can_tell else path)
         assert ("NVIDIA_CTK_CONFIG_FILE_PATH" in started.environment) is not can_tell
+
+
+@pytest.mark.parametrize("words", [(), ("update-ldcache", "--folder", "/a"), ("create-runtime",)])
+def test_hooks_of_cdi_files_are_pythons(place: Place, words: tuple[str, ...]) -> None:
+    started = place(*words, name=CDI_HOOK, **HOSTILE, **KEPT, NVIDIA_VISIBLE_DEVICES="all")
+    assert place.is_asked(started, *words, module="cdi_hook")
+    assert started.environment == {**KEPT, "PATH": place.environment["PATH"]}
 
 
 @pytest.mark.parametrize(
