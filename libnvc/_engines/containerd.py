@@ -123,7 +123,7 @@ def unset(path: str, drop_in: str, name: str) -> list[Change]:
     runtimes = table(drop_in, new, keys.entry[:-1])
     runtimes.pop(name, None)
     own = table(path, main, keys.entry[:-1])
-    if runtimes.keys() - own.keys():
+    if runtimes.keys() - own.keys() - {_BUILT_IN}:
         return [Change(path=drop_in, before=before, after=toml.write(new).encode())]
     # First nobody asks for it any more, then it goes.
     return [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 
@@ -11,7 +12,7 @@ from .files import decoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -112,22 +113,79 @@ def edit(path: str, data: bytes, change: Callable[[MutableMapping[str, Any]], No
     Raises:
         ConfigError: the file cannot be parsed, or not be changed without losing something.
     """
+    document = parse(path, data)
+    wanted = copy.deepcopy(document)
+    change(wanted)
+    text = data.decode()
+    for keys, value in _added(document, wanted):
+        text = inserted(text, keys, value)
+    new = text.encode()
+    if says(new, wanted):
+        return new
+    # There is more to it than new keys in tables with headers.
+    edited = _edited(data, change)
+    if edited is not None and says(edited, wanted):
+        is_shorter = len(write(wanted)) < len(write(document))
+        if is_shorter or edited.count(b"#") >= data.count(b"#"):
+            return edited
+    message = f"{shown(path)}: cannot be changed without losing comments or order"
+    raise ConfigError(message, path=path, step="edit", hint="edit this file by hand")
+
+
+def _edited(data: bytes, change: Callable[[MutableMapping[str, Any]], None]) -> bytes | None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    wanted = parse(path, data)
-    change(wanted)
     try:
         document = tomlkit.parse(data.decode())
         change(document)
-        new = tomlkit.dumps(document).encode()
-        if says(new, wanted):
-            return new
-    # What tomlkit raises for documents it does not understand is not only its own errors.
+        return tomlkit.dumps(document).encode()
+    # What it raises for documents that it does not understand is not only its own errors.
     except (TOMLKitError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        pass
-    message = f"{shown(path)}: cannot be changed without losing comments or order"
-    raise ConfigError(message, path=path, step="edit", hint="edit this file by hand")
+        return None
+
+
+def _added(
+    document: Mapping[str, Any], wanted: Mapping[str, Any], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what one document has and the other does not: keys and value."""
+    for key, value in wanted.items():
+        if key not in document:
+            yield (*names, key), value
+        elif isinstance(value, dict) and isinstance(document[key], dict):
+            yield from _added(document[key], value, (*names, key))
+
+
+def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
+    """Return a text with a new key after the header of its table, or with a new table at the end.
+
+    Where the table has no header of its own the result may be none, or mean something else.
+    """
+    lines = text.splitlines(keepends=True)
+    if not _is_table(value):
+        line = f"{_key(keys[-1])} = {value_text(value)}\n"
+        section = find_section(lines, keys[:-1])
+        if section is not None:
+            return "".join([*lines[: section[0]], line, *lines[section[0] :]])
+        keys, value = keys[:-1], {keys[-1]: value}
+    end = "" if not text or text.endswith("\n") else "\n"
+    header = f"[{'.'.join(map(_key, keys))}]"
+    below = "".join(f"{line}\n" for line in _lines(value, keys, "", frozenset()))
+    return f"{text}{end}\n{header}\n{below}"
+
+
+def find_section(lines: Sequence[str], table: tuple[str, ...]) -> tuple[int, int] | None:
+    """Return the first line of a table after its header, and the line after its last."""
+    header = r"[ \t]*\.[ \t]*".join(rf"[\"']?{re.escape(name)}[\"']?" for name in table)
+    start = None if table else 0
+    for index, line in enumerate(lines):
+        if not re.match(r"[ \t]*\[", line):
+            continue
+        if start is not None:
+            return start, index
+        if re.fullmatch(rf"[ \t]*\[[ \t]*{header}[ \t]*\][ \t]*(#.*)?", line.rstrip()):
+            start = index + 1
+    return None if start is None else (start, len(lines))
 
 
 def says(data: bytes, document: Mapping[str, Any]) -> bool:
