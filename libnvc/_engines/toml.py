@@ -117,16 +117,17 @@ def edit(path: str, data: bytes, change: Callable[[MutableMapping[str, Any]], No
     wanted = copy.deepcopy(document)
     change(wanted)
     text = data.decode()
+    for keys, _ in _added(wanted, document):
+        text = _without(text, keys)
     for keys, value in _added(document, wanted):
         text = inserted(text, keys, value)
     new = text.encode()
     if says(new, wanted):
         return new
-    # There is more to it than new keys in tables with headers.
-    edited = _edited(data, change)
-    if edited is not None and says(edited, wanted):
-        is_shorter = len(write(wanted)) < len(write(document))
-        if is_shorter or edited.count(b"#") >= data.count(b"#"):
+    # There is more to it than keys in tables with headers.
+    for start in (new, data):
+        edited = _edited(start, change)
+        if edited is not None and says(edited, wanted) and edited.count(b"#") >= start.count(b"#"):
             return edited
     message = f"{shown(path)}: cannot be changed without losing comments or order"
     raise ConfigError(message, path=path, step="edit", hint="edit this file by hand")
@@ -174,18 +175,57 @@ def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
     return f"{text}{end}\n{header}\n{below}"
 
 
+def _without(text: str, keys: tuple[str, ...]) -> str:
+    """Return a text without a key on a line of its own, or without the tables of that name."""
+    lines = text.splitlines(keepends=True)
+    kept: list[str] = []
+    is_out = False
+    table: tuple[str, ...] = ()
+    for line in lines:
+        header = _header(line)
+        if header is not None:
+            was_out, is_out, table = is_out, header[: len(keys)] == keys, header
+            if is_out and not was_out and kept and not kept[-1].strip():
+                kept.pop()  # the blank line before it
+        is_key = table == keys[:-1] and re.match(
+            rf"[ \t]*[\"']?{re.escape(keys[-1])}[\"']?[ \t]*=", line
+        )
+        if not is_out and not is_key:
+            kept.append(line)
+    return "".join(kept)
+
+
 def find_section(lines: Sequence[str], table: tuple[str, ...]) -> tuple[int, int] | None:
     """Return the first line of a table after its header, and the line after its last."""
-    header = r"[ \t]*\.[ \t]*".join(rf"[\"']?{re.escape(name)}[\"']?" for name in table)
     start = None if table else 0
     for index, line in enumerate(lines):
-        if not re.match(r"[ \t]*\[", line):
+        header = _header(line)
+        if header is None:
             continue
         if start is not None:
             return start, index
-        if re.fullmatch(rf"[ \t]*\[[ \t]*{header}[ \t]*\][ \t]*(#.*)?", line.rstrip()):
+        if header == table:
             start = index + 1
     return None if start is None else (start, len(lines))
+
+
+def _header(line: str) -> tuple[str, ...] | None:
+    """Return the keys of a table's header, None for any other line."""
+    if not line.lstrip().startswith("["):
+        return None
+    names = []
+    try:
+        document: Any = tomllib.loads(line)
+    except ValueError:
+        return None
+    while document:
+        if isinstance(document, list):
+            document = document[0]
+            continue
+        (name,) = document
+        names.append(name)
+        document = document[name]
+    return tuple(names)
 
 
 def says(data: bytes, document: Mapping[str, Any]) -> bool:

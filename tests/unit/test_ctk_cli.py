@@ -51,7 +51,7 @@ def test_values(words: list[str], values: dict[str, object]) -> None:
 def test_words_mix_with_flags_unless_the_first_is_a_command() -> None:
     words = ["a", "--on", "b", "--", "--name"]
     mixed = parse(FLAGS, words, {})
-    assert (mixed.words, mixed.given) == (("a", "b", "--name"), {"on"})
+    assert (mixed.words, mixed.given) == (("a", "b", "--name"), frozenset({"on"}))
     first = parse(FLAGS, words, {}, stops=True)
     assert (first.words, first.given) == (tuple(words), frozenset())
 
@@ -60,7 +60,11 @@ def test_variables_give_flags_that_are_not_there() -> None:
     environment = {"NAME": "env", "ON": "true"}
     assert parse(FLAGS, [], environment).values["name"] == "env"
     got = parse(FLAGS, ["--name=y"], environment)
-    assert (got.values["name"], got.values["on"], got.given) == ("y", True, {"name", "on"})
+    assert (got.values["name"], got.values["on"], got.given) == (
+        "y",
+        True,
+        frozenset({"name", "on"}),
+    )
     assert parse(FLAGS, [], {"NAME": ""}).values["name"] == "x"
 
 
