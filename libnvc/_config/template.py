@@ -153,7 +153,7 @@ def _with(path: str, data: bytes, document: dict[str, Any], keys: Keys, value: A
 
 
 def _uncommented(text: str, keys: Keys, value: Any) -> str | None:
-    lines = text.splitlines(keepends=True)
+    lines = toml.lines_of(text)
     section = toml.find_section(lines, keys[:-1])
     for index in range(*section) if section else ():
         if re.match(rf"[ \t]*#[ \t]*{re.escape(keys[-1])}[ \t]*=", lines[index]):

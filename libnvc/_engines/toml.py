@@ -162,7 +162,7 @@ def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
 
     Where the table has no header of its own the result may be none, or mean something else.
     """
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     if not _is_table(value):
         line = f"{_key(keys[-1])} = {value_text(value)}\n"
         section = find_section(lines, keys[:-1])
@@ -177,7 +177,7 @@ def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
 
 def _without(text: str, keys: tuple[str, ...]) -> str:
     """Return a text without a key on a line of its own, or without the tables of that name."""
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     kept: list[str] = []
     is_out = False
     table: tuple[str, ...] = ()
@@ -193,6 +193,11 @@ def _without(text: str, keys: tuple[str, ...]) -> str:
         if not is_out and not is_key:
             kept.append(line)
     return "".join(kept)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, their ends included: TOML knows fewer than Python."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def find_section(lines: Sequence[str], table: tuple[str, ...]) -> tuple[int, int] | None:
