@@ -81,8 +81,8 @@ def configure(
     keys = _places(version, runtime.name)
     others = _lost(path, source, keys)
     warnings = []
-    if others and not source:
-        others = {}
+    if others and not source.keys() - {"imports", "version"}:
+        others = {}  # as the reference has it
         if not runtime.is_default:
             warnings.append(_LOST)
     runtimes = {**table(path, source, keys.entry[:-1]), **others}

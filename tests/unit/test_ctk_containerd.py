@@ -161,6 +161,8 @@ def test_c2_an_empty_file(configure: Run, main: Path, drop_in: Path, before: str
     }
     text = f'imports = ["{drop_in.parent}/*.toml"]\nversion = 2\n{before or ""}'
     assert main.read_text() == text
+    again = configure("--set-as-default").messages
+    assert again[-2:] == [f"info Nothing to change in {path}" for path in (drop_in, main)]
     assert configure("--unset").status == 0
     assert not drop_in.exists()
     assert (main.read_text() if main.exists() else None) == before
