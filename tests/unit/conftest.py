@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
+from libnvc.cli import ctk
 from libnvc.cli.container_common import CommandError
 from libnvc.cli.runtime_args import Call
 from libnvc.cli.runtime_create import create
@@ -168,3 +170,46 @@ class Bundle:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return Bundle(tmp_path)
+
+
+class CtkDone(NamedTuple):
+    """What a call of `nvidia-ctk` did.
+
+    Attributes:
+        status: exit status.
+        out: standard output.
+        err: standard error.
+    """
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def messages(self) -> list[str]:
+        """Lines of the log: level and message."""
+        found = re.findall(r'^time="[^"]*" level=(\w+) msg=(".*")$', self.err, re.MULTILINE)
+        return [f"{level} {json.loads(text)}" for level, text in found]
+
+
+class Ctk(Protocol):
+    """Run `nvidia-ctk` in this process."""
+
+    def __call__(self, *words: str | Path) -> CtkDone: ...
+
+
+@pytest.fixture
+def run_ctk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Ctk:
+    """Give what runs `nvidia-ctk`; backups go into `state` of the test's directory."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("NVIDIA_CTK_CONFIG", "NVIDIA_CTK_CONFIG_FILE_PATH", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str | Path) -> CtkDone:
+        capfd.readouterr()
+        status = ctk.main(["nvidia-ctk", *map(str, words)])
+        return CtkDone(status, *capfd.readouterr())
+
+    return run
