@@ -9,7 +9,7 @@ import libnvc
 from libnvc._discover.tables import DEFAULT_PATH
 from libnvc._native.flat import encode
 from libnvc._oci.document import dumps, read
-from libnvc._oci.wanted import decode, is_cdi_name, read_container
+from libnvc._oci.wanted import decode, decode_devices, is_cdi_name, read_container
 from libnvc._record import Record
 from libnvc._render.oci import add_hook, edit_oci, hook_name, remove_hooks
 from libnvc._system.programs import find_program
@@ -35,6 +35,10 @@ _PRESTART = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
 _HOOK = _PRESTART[0]
 _STAGE = "createRuntime"
 _PLAN = "nvidia-container.plan"
+
+_NOT_APPLIED = (
+    "could not apply required modification to OCI specification: error modifying OCI spec"
+)
 
 #: The kind of device names for which no CDI file is looked up.
 _OWN_KIND = "runtime.nvidia.com/gpu="
@@ -75,7 +79,9 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
         log.warn(f"container {call.container}: {line}")
     if wanted.devices is None:
         return
-    if mode == "legacy":
+    if mode == "cdi":
+        edited = _with_cdi(document, wanted.devices, config, log)
+    elif mode == "legacy":
         edited = _with_prestart(document, config, programs)
     else:
         rootfs = os.path.normpath(os.path.join(bundle, container.rootfs))
@@ -106,10 +112,10 @@ def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
     if mode not in ("auto", "legacy", "csv", "cdi", "jit-cdi"):
         raise CommandError("input", f'failed to construct OCI spec modifier: invalid mode "{mode}"')
     if mode in ("auto", "cdi"):
-        wanted = decode(container, config, annotations=True)
-        names = wanted.devices or ()
+        named = decode_devices(container, config)
+        names = named.devices or ()
         if mode == "cdi" or (names and all(is_cdi_name(name) for name in names)):
-            return _cdi(wanted)
+            return _cdi(container, config, named)
     if mode == "csv":
         raise RequestError(
             'mode "csv" (Tegra): not supported: set nvidia-container-runtime.mode to "auto"'
@@ -117,24 +123,43 @@ def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
     return "legacy" if mode == "legacy" else "jit-cdi", decode(container, config, annotations=False)
 
 
-def _cdi(wanted: Wanted) -> tuple[str, Wanted]:
-    """Take the names that mean this planner; files of CDI are not read."""
-    names = wanted.devices or ()
-    others = [name for name in names if not name.startswith(_OWN_KIND)]
-    if others and len(others) < len(names):
+def _cdi(container: Container, config: Config, named: Wanted) -> tuple[str, Wanted]:
+    """Complete the names; those of the runtime's own kind mean the planner."""
+    if named.devices is None:
+        return "cdi", named
+    given = (name or "none" for name in named.devices or ("none",))
+    kind = config.runtime.default_kind
+    names = tuple(dict.fromkeys(n if is_cdi_name(n) else f"{kind}={n}" for n in given))
+    own = [name.removeprefix(_OWN_KIND) for name in names if name.startswith(_OWN_KIND)]
+    if not own:
+        return "cdi", named.replace(devices=names)
+    if len(own) < len(names):
         raise RequestError(
-            "error modifying OCI spec: requesting a CDI device with vendor 'runtime.nvidia.com' "
+            f"{_NOT_APPLIED}: requesting a CDI device with vendor 'runtime.nvidia.com' "
             "is not supported when requesting other CDI devices"
         )
-    if others:
+    wanted = decode(container, config, annotations=True)
+    return "jit-cdi", wanted.replace(devices=tuple(name for name in own if name != "none"))
+
+
+def _with_cdi(
+    document: dict[str, Any], names: tuple[str, ...], config: Config, log: RuntimeLog
+) -> dict[str, Any]:
+    """Return the configuration with what CDI files say that devices are."""
+    from libnvc._cdi.edits import apply_edits
+    from libnvc._cdi.registry import read_registry
+
+    registry = read_registry(config.runtime.spec_dirs)
+    for warning in registry.warnings:
+        log.warn(f"CDI: {warning}")
+    try:
+        edits = registry.find(names)
+        return apply_edits(remove_hooks(document, "prestart", _PRESTART), edits)
+    except RequestError as error:
+        message = f"{_NOT_APPLIED}: failed to inject CDI devices: {error}"
         raise RequestError(
-            "could not apply required modification to OCI specification: error modifying OCI spec: "
-            f"failed to inject CDI devices: unresolvable CDI devices {', '.join(others)}: CDI "
-            "specifications are not read: let the engine resolve these names, or ask for "
-            "runtime.nvidia.com/gpu=0 or by NVIDIA_VISIBLE_DEVICES=0"
-        )
-    devices = tuple(name.removeprefix(_OWN_KIND) for name in names)
-    return "jit-cdi", wanted.replace(devices=None if wanted.devices is None else devices)
+            message, errno=error.errno, path=error.path, step=error.step, hint=error.hint
+        ) from None
 
 
 def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..errors import MalformedFileError, NvcError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, BinaryIO, NoReturn
 
 MAX_SIZE = 16 << 20  # bytes
@@ -31,15 +32,34 @@ def read(path: str) -> dict[str, Any]:
         MalformedFileError: it is not a regular file, larger than `MAX_SIZE`, or not one JSON
             object in UTF-8; line and column are named.
     """
+    return load(path, _decode, what="OCI configuration")
+
+
+def load(
+    path: str, decode: Callable[[bytes], dict[str, Any]], *, what: str, limit: int = MAX_SIZE
+) -> dict[str, Any]:
+    """Return what a function makes of a file's bytes.
+
+    Args:
+        path: of a regular file.
+        decode: raises ValueError for bytes that are no such document.
+        what: the name of such documents.
+        limit: bytes that the file may have.
+
+    Raises:
+        NvcError: it cannot be opened; errno and path are set.
+        MalformedFileError: it is not a regular file, larger than the limit, or not decoded.
+    """
     try:
-        return _decode(_read_file(path))
+        return decode(_read_file(path, limit))
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         raise NvcError(
             f"{shown(path)}: {why}", errno=error.errno or 0, path=path, step="open"
         ) from error
     except ValueError as error:
-        message = f"{shown(path)}: not an OCI configuration: {_reason(error)}"
+        article = "an" if what[0] in "AEIO" else "a"
+        message = f"{shown(path)}: not {article} {what}: {_reason(error)}"
         raise MalformedFileError(message, path=path, step="parse") from error
 
 
@@ -74,27 +94,38 @@ def dumps(document: dict[str, Any]) -> bytes:
     return text.encode(errors="backslashreplace") + b"\n"
 
 
-def _read_file(path: str) -> bytes:
+def decode_unique(data: bytes) -> dict[str, Any]:
+    """Return one JSON object in UTF-8 in which no member is given twice.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _decode(data, make_scanner(_UniqueContext()))  # type: ignore[arg-type]
+
+
+def _read_file(path: str, limit: int) -> bytes:
     # A FIFO would let us wait for a writer for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("not a regular file")
         data = b""
-        while len(data) <= MAX_SIZE and (more := os.read(fd, _CHUNK)):
+        while len(data) <= limit and (more := os.read(fd, _CHUNK)):
             data += more
-        return data
     finally:
         os.close(fd)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit} bytes")
+    return data
 
 
-def _decode(data: bytes) -> dict[str, Any]:
+def _decode(data: bytes, scan: Any = None) -> dict[str, Any]:
     if len(data) > MAX_SIZE:
         raise ValueError(f"larger than {MAX_SIZE} bytes")
     text = data.decode()
     start = len(text) - len(text.lstrip(_BLANKS))
     try:
-        value, end = _scan_once(text, start)
+        value, end = _scan_once(scan or _scan, text, start)
     except StopIteration as stop:
         _fail_at(text, stop.value, "expecting value")
     except RecursionError:
@@ -107,14 +138,14 @@ def _decode(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _scan_once(text: str, start: int) -> tuple[Any, int]:
+def _scan_once(scan: Any, text: str, start: int) -> tuple[Any, int]:
     try:
-        scanned: tuple[Any, int] = _scan(text, start)
+        scanned: tuple[Any, int] = scan(text, start)
     except SystemError:
         # Python 3.11 raises the exception of `json` only where that is loaded already.
         import json.decoder  # noqa: F401
 
-        scanned = _scan(text, start)
+        scanned = scan(text, start)
     return scanned
 
 
@@ -169,6 +200,19 @@ class _Context:
     parse_float = staticmethod(_float)
     parse_int = staticmethod(_int)
     parse_constant = staticmethod(_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"{shown(twice)} is given twice")
+    return members
+
+
+class _UniqueContext(_Context):
+    object_pairs_hook = staticmethod(_unique)  # type: ignore[assignment]
 
 
 _scan: Any = make_scanner(_Context())  # type: ignore[arg-type]

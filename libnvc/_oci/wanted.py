@@ -129,18 +129,32 @@ def decode(container: Container, config: Config, *, annotations: bool) -> Wanted
     )
 
 
+def decode_devices(container: Container, config: Config) -> Wanted:
+    """Return the devices alone that a container names, by annotations too.
+
+    Nothing else that it asks for is looked at, so that nothing else can be wrong.
+    """
+    refused: list[str] = []
+    env = dict(container.environment)
+    devices, source = _devices(container, config, env, refused, annotations=True)
+    return Wanted(devices=devices, source=source, refused=tuple(refused))
+
+
 def is_cdi_name(name: str) -> bool:
     """Tell whether a device is named in full: VENDOR/CLASS=DEVICE."""
     kind, equals, device = name.partition("=")
-    vendor, slash, device_class = kind.partition("/")
-    return (
-        bool(equals and slash)
-        and _is_word(vendor, "_-.")
-        and vendor[0].isalpha()
-        and _is_word(device_class, "_-")
-        and device_class[0].isalpha()
-        and _is_word(device, "_-.:")
-    )
+    return bool(equals) and is_cdi_kind(kind) and is_cdi_device(device)
+
+
+def is_cdi_kind(kind: str) -> bool:
+    """Tell whether a text is the kind of a device: VENDOR/CLASS."""
+    vendor, _, device_class = kind.partition("/")
+    return all(_is_word(word, "_-.") and word[0].isalpha() for word in (vendor, device_class))
+
+
+def is_cdi_device(name: str) -> bool:
+    """Tell whether a text is the name of a device within its kind."""
+    return _is_word(name, "_-.:")
 
 
 def _is_word(text: str, inside: str) -> bool:

@@ -17,6 +17,7 @@ from ..plan import DeviceAccess, DeviceNode, Env, Group, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Document = dict[str, Any]
@@ -39,13 +40,14 @@ def edit_oci(document: Document, plan: Plan, *, nodes: bool = True) -> tuple[Doc
     left = []
     for operation in plan.operations:
         if isinstance(operation, DeviceAccess):
-            _allow(edited, operation)
+            for minor in range(operation.minor, operation.minor + operation.count):
+                put_rule(edited, "c", operation.major, minor, operation.access)
         elif isinstance(operation, DeviceNode) and nodes:
-            _add_node(edited, operation)
+            put_node(edited, _node(operation))
         elif isinstance(operation, Env):
-            _set_variable(edited, operation)
+            put_variable(edited, operation.name, operation.value)
         elif isinstance(operation, Group):
-            _add_group(edited, operation)
+            put_group(edited, operation.gid)
         else:
             left.append(operation)
     return edited, plan.replace(operations=tuple(left))
@@ -64,7 +66,7 @@ def add_hook(document: Document, stage: str, hook: Document, *, first: bool = Fa
         RequestError: a member of the document is not what the specification says.
     """
     edited = dict(document)
-    hooks = _list(_object(edited, "hooks"), stage, "hooks.")
+    hooks = list_in(object_in(edited, "hooks"), stage, "hooks.")
     hooks.insert(0 if first else len(hooks), hook)
     return edited
 
@@ -78,10 +80,10 @@ def remove_hooks(document: Document, stage: str, names: tuple[str, ...]) -> Docu
     if not document.get("hooks"):
         return document
     edited = dict(document)
-    hooks = _object(edited, "hooks")
+    hooks = object_in(edited, "hooks")
     if not hooks.get(stage):
         return document
-    kept = [hook for hook in _list(hooks, stage, "hooks.") if hook_name(hook) not in names]
+    kept = [hook for hook in list_in(hooks, stage, "hooks.") if hook_name(hook) not in names]
     if kept:
         hooks[stage] = kept
     else:
@@ -95,36 +97,97 @@ def hook_name(hook: object) -> str:
     return path.rpartition("/")[2] if isinstance(path, str) else ""
 
 
-def _allow(document: Document, operation: DeviceAccess) -> None:
-    resources = _object(_object(document, "linux"), "resources", "linux.")
-    rules = _list(resources, "devices", "linux.resources.")
-    for minor in range(operation.minor, operation.minor + operation.count):
-        rule = {
-            "allow": True,
-            "type": "c",
-            "major": operation.major,
-            "minor": minor,
-            "access": operation.access,
-        }
-        if rule not in rules:
-            rules.append(rule)
+# --- one thing more: in place, in a shallow copy of a document; what lies deeper is copied --------
 
 
-def _add_node(document: Document, operation: DeviceNode) -> None:
-    linux = _object(document, "linux")
-    devices = _list(linux, "devices", "linux.")
-    node = {
-        "path": operation.path,
-        "type": "c",
-        "major": operation.major,
-        "minor": operation.minor,
-        **_access(operation),
-    }
-    linux["devices"] = [
-        other
-        for other in devices
-        if not isinstance(other, dict) or other.get("path") != operation.path
-    ] + [node]
+def put_rule(edited: Document, kind: str, major: int, minor: int, access: str) -> None:
+    """Allow a device.
+
+    Args:
+        edited: an OCI configuration, changed; only what is replaced in it, so that a shallow copy
+            of another leaves that other as it is. So do the functions below.
+        kind: "c" or "b".
+        major: of the device.
+        minor: of the device.
+        access: letters of "rwm".
+
+    Raises:
+        RequestError: a member of the document is not what the specification says. All functions
+            below raise it, too.
+    """
+    resources = object_in(object_in(edited, "linux"), "resources", "linux.")
+    rules = list_in(resources, "devices", "linux.resources.")
+    rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+    for other in reversed(rules):
+        if other == rule:
+            return
+        if not isinstance(other, dict) or not other.get("allow"):
+            break  # it would deny again what is allowed before it
+    rules.append(rule)
+
+
+def put_node(edited: Document, node: Document) -> None:
+    """Add a device node in the place of others of its path."""
+    linux = object_in(edited, "linux")
+    devices = list_in(linux, "devices", "linux.")
+    linux["devices"] = _with(devices, node, lambda other: other.get("path") == node["path"])
+
+
+def put_mount(edited: Document, mount: Document) -> None:
+    """Add a mount in the place of others of its destination."""
+    mounts = list_in(edited, "mounts")
+    at = mount_path(mount)
+    edited["mounts"] = _with(mounts, mount, lambda other: mount_path(other) == at)
+
+
+def sort_mounts(edited: Document) -> None:
+    """Bring mounts into the order of their depth, so that none hides another."""
+    list_in(edited, "mounts").sort(key=_depth)
+
+
+def put_variable(edited: Document, name: str, value: str) -> None:
+    """Set a variable where its last value stands, which is the one that counts."""
+    variables = list_in(object_in(edited, "process"), "env", "process.")
+    entry = f"{name}={value}"
+    for place in range(len(variables) - 1, -1, -1):
+        if str(variables[place]).partition("=")[0] == name:
+            variables[place] = entry
+            return
+    variables.append(entry)
+
+
+def put_group(edited: Document, gid: int) -> None:
+    """Give the process a group, once."""
+    user = object_in(object_in(edited, "process"), "user", "process.")
+    groups = list_in(user, "additionalGids", "process.user.")
+    if gid not in groups:
+        groups.append(gid)
+
+
+def mount_path(mount: object) -> str:
+    """Return the destination of a mount, with one spelling for each place, "" if it has none."""
+    path = mount.get("destination") if isinstance(mount, dict) else None
+    if not isinstance(path, str) or not path:
+        return ""
+    # runtimes take what is relative as below the root
+    return os.path.normpath(f"/{path.lstrip('/')}")
+
+
+def _depth(mount: object) -> int:
+    return mount_path(mount).rstrip("/").count("/")
+
+
+def _with(items: list[Any], item: Document, same: Callable[[Document], bool]) -> list[Any]:
+    """Return a list with an item at its end, unless it is there already, and none of the same."""
+    others = [other for other in items if not (isinstance(other, dict) and same(other))]
+    if item in items and len(others) == len(items) - 1:
+        return items
+    return [*others, item]
+
+
+def _node(operation: DeviceNode) -> Document:
+    numbers = {"type": "c", "major": operation.major, "minor": operation.minor}
+    return {"path": operation.path, **numbers, **_access(operation)}
 
 
 def _access(operation: DeviceNode) -> Document:
@@ -141,25 +204,7 @@ def _access(operation: DeviceNode) -> Document:
     return access
 
 
-def _set_variable(document: Document, operation: Env) -> None:
-    """Set a variable where its last value stands, which is the one that counts."""
-    variables = _list(_object(document, "process"), "env", "process.")
-    entry = f"{operation.name}={operation.value}"
-    for place in range(len(variables) - 1, -1, -1):
-        if str(variables[place]).partition("=")[0] == operation.name:
-            variables[place] = entry
-            return
-    variables.append(entry)
-
-
-def _add_group(document: Document, operation: Group) -> None:
-    user = _object(_object(document, "process"), "user", "process.")
-    groups = _list(user, "additionalGids", "process.user.")
-    if operation.gid not in groups:
-        groups.append(operation.gid)
-
-
-def _object(parent: Document, name: str, where: str = "") -> Document:
+def object_in(parent: Document, name: str, where: str = "") -> Document:
     """Return a member of a document as a copy that is in its place, made where it is missing."""
     value = parent.get(name)
     if value is not None and not isinstance(value, dict):
@@ -168,7 +213,7 @@ def _object(parent: Document, name: str, where: str = "") -> Document:
     return copy
 
 
-def _list(parent: Document, name: str, where: str) -> list[Any]:
+def list_in(parent: Document, name: str, where: str = "") -> list[Any]:
     """Return a list in the same way."""
     value = parent.get(name)
     if value is not None and not isinstance(value, list):

@@ -283,10 +283,10 @@ def test_an_empty_annotation_asks_for_no_device() -> None:
     [
         ("nvidia.com/gpu=0", True),
         ("nvidia.com/gpu=0:1", True),
-        ("v-_.9/c-_9=a.b_c-d:e", True),
+        ("v-_.9/c-_.9=a.b_c-d:e", True),
         ("v/c=MIG-1", True),
         *((name, False) for name in ("", "0", "=", "/=", "v/c", "v/c=", "/c=d", "v/=d", "v=d/c")),
-        *((name, False) for name in ("1v/c=d", "v/1c=d", "v./c=d", "v/c.c=d", "v/c=-d", "v/c=d-")),
+        *((name, False) for name in ("1v/c=d", "v/1c=d", "v./c=d", "v/c.=d", "v/c=-d", "v/c=d-")),
         *(
             (name, False)
             for name in ("v/c=d/e", "v/c=d=e", "v/c/c=d", "é/c=d", "v/c=d\n", "v /c=d")
