@@ -87,6 +87,7 @@ def _merge(gpu: Gpu, facts: nvml.NvmlGpu) -> Gpu:
         brand=facts.brand,
         arch=facts.arch,
         mig_capable=facts.mig_capable,
+        mig_enabled=facts.mig_enabled,
         mig_devices=_merge_mig(gpu, facts),
     )
 
