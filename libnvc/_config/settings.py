@@ -203,14 +203,23 @@ def load_config(path: str, *, required: bool) -> Config:
         ConfigError: it is required and missing, cannot be read, is not TOML, or a value is of the
             wrong type or not allowed. The file is named, then line and column or key and value.
     """
-    found: dict[str, Any] = {"": {}, "cli": {}, "runtime": {}, "hook": {}, "features": {}}
-    unknown: list[str] = []
     text = _read(path, required=required)
     if text is None:
-        return _build("", found, ())
+        return check_document("", {})
     document = parse(text)
     if document is None:
         document = _parse_fully(path, text)
+    return check_document(path, document)
+
+
+def check_document(path: str, document: dict[str, Any]) -> Config:
+    """Return what a parsed configuration says, over the defaults.
+
+    Raises:
+        ConfigError: a value is of the wrong type or not allowed; file, key and value are named.
+    """
+    found: dict[str, Any] = {"": {}, "cli": {}, "runtime": {}, "hook": {}, "features": {}}
+    unknown: list[str] = []
     for key, known, value in _walk(path, document, _KEYS):
         if known is None:
             unknown.append(key)
@@ -221,6 +230,17 @@ def load_config(path: str, *, required: bool) -> Config:
         if field:
             found[section][field] = checked
     return _build(path, found, tuple(unknown))
+
+
+def known_type(keys: tuple[str, ...]) -> type | str | None:
+    """Return bool, str or list for a key that is known, None for a table, else the unknown part."""
+    known: Any = _KEYS
+    for key in keys:
+        known = known.get(key) if isinstance(known, dict) else None
+        if known is None:
+            return key
+    kind: type | None = None if isinstance(known, dict) else known[0]
+    return kind
 
 
 def _read(path: str, *, required: bool) -> str | None:

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write `config.toml`: the default one, and changes to one that is there."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .._engines import toml
+from .._engines.backup import find, give_back, put
+from ..errors import ConfigError, shown
+from .settings import check_document, known_type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from typing import Any
+
+    from .settings import Config
+
+    Keys = tuple[str, ...]
+
+_CLI = "nvidia-container-cli"
+_RUNTIME = "nvidia-container-runtime"
+_HOOK = "nvidia-container-runtime-hook"
+
+#: what the default file shows as a comment: examples, save for the booleans
+_COMMENTED: dict[Keys, Any] = {
+    ("accept-nvidia-visible-devices-as-volume-mounts",): False,
+    ("accept-nvidia-visible-devices-envvar-when-unprivileged",): True,
+    ("swarm-resource",): "DOCKER_RESOURCE_GPU",
+    (_CLI, "debug"): "/var/log/nvidia-container-toolkit.log",
+    (_CLI, "ldcache"): "/etc/ld.so.cache",
+    (_CLI, "no-cgroups"): False,
+    (_CLI, "path"): "/usr/bin/nvidia-container-cli",
+    (_CLI, "root"): "/run/nvidia/driver",
+    (_CLI, "user"): "root:video",
+    (_RUNTIME, "debug"): "/var/log/nvidia-container-runtime.log",
+}
+_SHOWN: dict[Keys, Any] = {
+    ("disable-require",): False,
+    ("supported-driver-capabilities",): "compat32,compute,display,graphics,ngx,utility,video",
+    (_CLI, "environment"): [],
+    (_CLI, "ldconfig"): "@/sbin/ldconfig",
+    (_CLI, "load-kmods"): True,
+    (_RUNTIME, "log-level"): "info",
+    (_RUNTIME, "mode"): "auto",
+    (_RUNTIME, "runtimes"): ["runc", "crun"],
+    (_RUNTIME, "modes", "cdi", "annotation-prefixes"): ["cdi.k8s.io/"],
+    (_RUNTIME, "modes", "cdi", "default-kind"): "nvidia.com/gpu",
+    (_RUNTIME, "modes", "cdi", "spec-dirs"): ["/etc/cdi", "/var/run/cdi"],
+    (
+        _RUNTIME,
+        "modes",
+        "csv",
+        "mount-spec-path",
+    ): "/etc/nvidia-container-runtime/host-files-for-container.d",
+    (_RUNTIME, "modes", "legacy", "cuda-compat-mode"): "ldconfig",
+    (_HOOK, "path"): "nvidia-container-runtime-hook",
+    (_HOOK, "skip-mode-detection"): False,
+    ("nvidia-ctk", "path"): "nvidia-ctk",
+}
+_ALLOWED = {
+    (_RUNTIME, "mode"): ("auto", "legacy", "csv", "cdi", "jit-cdi"),
+    (_RUNTIME, "modes", "legacy", "cuda-compat-mode"): ("ldconfig", "mount", "hook", "disabled"),
+}
+
+
+class Host:
+    """What the default file depends on.
+
+    Attributes:
+        has_real_ldconfig: whether `/sbin/ldconfig.real` exists.
+        is_suse: whether the distribution is SUSE's or like it.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        self.has_real_ldconfig = os.path.exists(os.path.join(root, "sbin/ldconfig.real"))
+        self.is_suse = False
+        try:
+            with open(os.path.join(root, "etc/os-release"), encoding="utf-8") as file:
+                text = file.read(1 << 16)
+        except (OSError, ValueError):
+            return
+        like = re.search(r"^ID_LIKE=(.*)$", text, re.MULTILINE)
+        words = like[1].strip("\"'").split() if like else []
+        self.is_suse = bool({"suse", "opensuse"} & set(words))
+
+
+def default_text(host: Host, values: Mapping[Keys, Any] | None = None) -> str:
+    """Return the default file, with some values set."""
+    values = {**_shown(host), **(values or {})}
+    document: dict[str, Any] = {}
+    for keys, value in {**_COMMENTED, **values}.items():
+        put(document, keys, value)
+    hidden = frozenset(".".join(keys) for keys in _COMMENTED.keys() - values.keys())
+    return toml.write(document, indent="", hidden=hidden)
+
+
+def _shown(host: Host) -> dict[Keys, Any]:
+    values = dict(_SHOWN)
+    if host.has_real_ldconfig:
+        values[_CLI, "ldconfig"] = "@/sbin/ldconfig.real"
+    if host.is_suse:
+        values[_CLI, "user"] = "root:video"
+    return values
+
+
+def changed_text(path: str, data: bytes, host: Host, values: Mapping[Keys, Any]) -> bytes:
+    """Return a file with some values set, and the defaults that it does not have added.
+
+    Comments, order and layout of the rest stay. A line that the default file shows as a comment
+    becomes the value.
+
+    Args:
+        path: the file, for messages.
+        data: its bytes.
+        host: for the defaults.
+        values: by key; None removes it.
+
+    Raises:
+        ConfigError: the file cannot be parsed, or not be changed without losing something.
+    """
+    document = toml.parse(path, data)
+    if not document:
+        return default_text(host, _without_none(values)).encode() if not data.strip() else (
+            _add_all(path, data, document, {**_shown(host), **_without_none(values)})
+        )
+    more = {k: v for k, v in _shown(host).items() if find(document, k) is None and k not in values}
+    return _add_all(path, data, document, {**more, **values})
+
+
+def _without_none(values: Mapping[Keys, Any]) -> dict[Keys, Any]:
+    return {keys: value for keys, value in values.items() if value is not None}
+
+
+def _add_all(
+    path: str, data: bytes, document: dict[str, Any], values: Mapping[Keys, Any]
+) -> bytes:
+    # From the last to the first: each is put before the others of its table.
+    for keys, value in sorted(values.items(), reverse=True):
+        if find(document, keys) == value:
+            continue
+        data = _with(path, data, document, keys, value)
+        document = toml.parse(path, data)
+    return data
+
+
+def _with(path: str, data: bytes, document: dict[str, Any], keys: Keys, value: Any) -> bytes:
+    def change(document: MutableMapping[str, Any]) -> None:
+        if value is None:
+            give_back(document, keys, {})
+        else:
+            put(document, keys, value)
+
+    if value is not None and find(document, keys) is None:
+        change(document)
+        text = data.decode()
+        for new in (_uncommented(text, keys, value), _inserted(text, keys, value)):
+            if new is not None and toml.says(new.encode(), document):
+                return new.encode()
+    return toml.edit(path, data, change)
+
+
+def _section(lines: list[str], table: Keys) -> tuple[int, int] | None:
+    """Return the first line of a table after its header, and the line after its last."""
+    start = None if table else 0
+    for index, line in enumerate(lines):
+        if not re.match(r"[ \t]*\[", line):
+            continue
+        if start is not None:
+            return start, index
+        if re.fullmatch(rf"[ \t]*\[{re.escape('.'.join(table))}\][ \t]*(#.*)?", line.rstrip()):
+            start = index + 1
+    return None if start is None else (start, len(lines))
+
+
+def _uncommented(text: str, keys: Keys, value: Any) -> str | None:
+    lines = text.splitlines(keepends=True)
+    section = _section(lines, keys[:-1])
+    for index in range(*section) if section else ():
+        if re.match(rf"[ \t]*#[ \t]*{re.escape(keys[-1])}[ \t]*=", lines[index]):
+            end = lines[index][len(lines[index].rstrip("\r\n")) :]
+            lines[index] = f"{keys[-1]} = {toml.value_text(value)}{end}"
+            return "".join(lines)
+    return None
+
+
+def _inserted(text: str, keys: Keys, value: Any) -> str:
+    lines = text.splitlines(keepends=True)
+    line = f"{keys[-1]} = {toml.value_text(value)}\n"
+    section = _section(lines, keys[:-1])
+    if section:
+        return "".join([*lines[: section[0]], line, *lines[section[0] :]])
+    end = "" if not text or text.endswith("\n") else "\n"
+    return f"{text}{end}\n[{'.'.join(keys[:-1])}]\n{line}"
+
+
+def check(path: str, data: bytes) -> Config:
+    """Return what a file says, in which `ldconfig` may be anything.
+
+    Raises:
+        ConfigError: a value is of the wrong type or not allowed.
+    """
+    document = toml.parse(path, data)
+    features = dict(table) if isinstance(table := document.get("features"), dict) else None
+    if features is not None or "features" not in document:
+        document["features"] = {**(features or {}), "allow-ldconfig-from-container": True}
+    return check_document(path, document)
+
+
+def parse_set(text: str, separator: str) -> tuple[Keys, Any]:
+    """Read the value of `--set`: "key=value", "key" for a boolean, "features.NAME=nil" to remove.
+
+    Raises:
+        ConfigError: there is no such key, or the value is not of its type or not allowed.
+    """
+    name, equals, value = text.partition("=")
+    keys = tuple(name.split("."))
+    try:
+        return keys, _value(keys, text, value if equals else None, separator)
+    except ValueError as error:
+        raise ConfigError(f"invalid --set option {shown(text)}: {error}") from None
+
+
+def _value(keys: Keys, text: str, value: str | None, separator: str) -> Any:
+    kind = known_type(keys)
+    if isinstance(kind, str):
+        raise ValueError(f'invalid config option: undefined field: "{shown(kind)}"')
+    if kind is None:
+        raise ValueError(f"invalid config option: {'.'.join(keys)} is a table")
+    if kind is bool:
+        if keys[0] == "features" and value == "nil":
+            return None
+        try:
+            return parse_bool("true" if value is None else value)
+        except ValueError as error:
+            raise ValueError(f"invalid format: {error}") from None
+    if value is None:
+        raise ValueError(f"invalid format: expected key=value; got {shown(text)}")
+    allowed = _ALLOWED.get(keys)
+    if allowed and value not in allowed:
+        raise ValueError(f"expected one of {', '.join(allowed)}")
+    return value.split(separator) if kind is list else value
+
+
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+
+
+def parse_bool(text: str) -> bool:
+    """Return what a word says, as Go reads it.
+
+    Raises:
+        ValueError: it says neither; the text is Go's.
+    """
+    if text not in (*_TRUE, *_FALSE):
+        raise ValueError(f'strconv.ParseBool: parsing "{shown(text)}": invalid syntax')
+    return text in _TRUE

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of container engines: what `nvidia-ctk runtime configure` writes."""
