@@ -157,7 +157,9 @@ def stamped_options(flags: Sequence[str], log: Log) -> Options:
     """
     values = parse(GENERATE_FLAGS, flags, {}).values
     values["driver-root"] = values["driver-root"] or "/"
-    values["nvidia-cdi-hook-path"] = values["nvidia-cdi-hook-path"] or Options().nvidia_cdi_hook_path
+    values["nvidia-cdi-hook-path"] = (
+        values["nvidia-cdi-hook-path"] or Options().nvidia_cdi_hook_path
+    )
     return read_options(values, log)
 
 

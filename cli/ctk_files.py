@@ -36,7 +36,9 @@ def apply(changes: Sequence[Change], values: Mapping[str, Any], log: Log) -> boo
         if is_backup and change.after is not None:
             log.info(f"Kept the file as it was in {change.path}")
         elif not is_backup:
-            what = "Removed empty config from" if change.after is None else "Wrote updated config to"
+            what = (
+                "Removed empty config from" if change.after is None else "Wrote updated config to"
+            )
             log.info(f"{what} {change.path}")
     for change in files:
         if change not in made:

@@ -143,9 +143,7 @@ def _nodes(document: Document) -> dict[str, tuple[int, int]]:
 
 def _mounts(document: Document) -> dict[str, None]:
     return {
-        mount["hostPath"]: None
-        for edits in _edits(document)
-        for mount in edits.get("mounts") or ()
+        mount["hostPath"]: None for edits in _edits(document) for mount in edits.get("mounts") or ()
     }
 
 

@@ -123,8 +123,10 @@ def changed_text(path: str, data: bytes, host: Host, values: Mapping[Keys, Any])
     """
     document = toml.parse(path, data)
     if not document:
-        return default_text(host, _without_none(values)).encode() if not data.strip() else (
-            _add_all(path, data, document, {**_shown(host), **_without_none(values)})
+        return (
+            default_text(host, _without_none(values)).encode()
+            if not data.strip()
+            else (_add_all(path, data, document, {**_shown(host), **_without_none(values)}))
         )
     more = {k: v for k, v in _shown(host).items() if find(document, k) is None and k not in values}
     return _add_all(path, data, document, {**more, **values})
@@ -134,9 +136,7 @@ def _without_none(values: Mapping[Keys, Any]) -> dict[Keys, Any]:
     return {keys: value for keys, value in values.items() if value is not None}
 
 
-def _add_all(
-    path: str, data: bytes, document: dict[str, Any], values: Mapping[Keys, Any]
-) -> bytes:
+def _add_all(path: str, data: bytes, document: dict[str, Any], values: Mapping[Keys, Any]) -> bytes:
     # From the last to the first: each is put before the others of its table.
     for keys, value in sorted(values.items(), reverse=True):
         if find(document, keys) == value:

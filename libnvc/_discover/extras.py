@@ -107,9 +107,7 @@ def _directories(inventory: Inventory) -> tuple[str, ...]:
     )
 
 
-def _libraries(
-    root: DriverRoot, directories: tuple[str, ...], version: str
-) -> Iterator[Library]:
+def _libraries(root: DriverRoot, directories: tuple[str, ...], version: str) -> Iterator[Library]:
     """Yield the libraries of one version, and those that have numbers of their own."""
     seen = set()
     for directory in (*directories, *(f"{place}/vdpau" for place in directories)):
@@ -195,7 +193,8 @@ class _Graphics:
                 found = [
                     library
                     for name in _names(self._root, place)
-                    if _has_own_number(name, (stem,)) and name.count(".") > 2
+                    if _has_own_number(name, (stem,))
+                    and name.count(".") > 2
                     and (library := _library(self._root, f"{place}/{name}")) is not None
                 ]
                 for library in found:

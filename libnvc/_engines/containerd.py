@@ -34,6 +34,7 @@ _PLAIN = {
     "runtime_type": _SHIM,
 }
 
+
 def _is_same(one: bytes, other: bytes) -> bool:
     return toml.comments(one) == toml.comments(other)
 
@@ -163,7 +164,10 @@ def _drop_in(
     now = toml.parse(path, before or b"")
     keys = _places(version, "")
     plugin, runtimes = keys.entry[:2], keys.entry[:-1]
-    others = [*(now.keys() - {"version", "plugins"}), *(now.get("plugins", {}).keys() - {plugin[1]})]
+    others = [
+        *(now.keys() - {"version", "plugins"}),
+        *(now.get("plugins", {}).keys() - {plugin[1]}),
+    ]
     if others:
         why = f"{shown(others[0])} is not of this command: name another file by --drop-in-config"
         raise ConfigError(f"{shown(path)}: {why}", path=path, step="parse")

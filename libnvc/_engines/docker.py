@@ -23,9 +23,7 @@ _FORM = Format(parse=json_file.parse, edit=json_file.edit, is_same=_is_same)
 
 
 def _places(name: str) -> Places:
-    return Places(
-        entry=("runtimes", name), default=("default-runtime",), cdi=("features", "cdi")
-    )
+    return Places(entry=("runtimes", name), default=("default-runtime",), cdi=("features", "cdi"))
 
 
 def configure(path: str, runtime: Runtime) -> list[Change]:

@@ -35,7 +35,9 @@ def parse(path: str, data: bytes) -> dict[str, Any]:
         raise ConfigError(f"{shown(path)}: {shown(why)}", path=path, step="parse") from None
 
 
-def write(document: Mapping[str, Any], *, indent: str = "  ", hidden: frozenset[str] = frozenset()) -> str:
+def write(
+    document: Mapping[str, Any], *, indent: str = "  ", hidden: frozenset[str] = frozenset()
+) -> str:
     """Return a document as text: keys sorted, values before tables, a blank line before each table.
 
     Args:

@@ -198,9 +198,7 @@ def _extras(inventory: Inventory, request: Request) -> Iterator[Operation]:
         yield Symlink(origin="link", path=link.path, target=link.target)
     if shows_pictures(request):
         for file in extras.graphics:
-            yield BindMount(
-                origin="graphics", path=file.target, source=inventory.root + file.path
-            )
+            yield BindMount(origin="graphics", path=file.target, source=inventory.root + file.path)
         for link in extras.graphics_links:
             yield Symlink(origin="graphics", path=link.path, target=link.target)
     for file in extras.firmware:
