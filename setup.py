@@ -51,6 +51,7 @@ LAUNCHER_NAMES = (
     "nvidia-container-runtime.legacy",
     "nvidia-container-runtime-hook",
     "nvidia-container-toolkit",
+    "nvidia-cdi-hook",
 )
 LAUNCHER_FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fvisibility=hidden", f"-I{CORE}"),

@@ -39,6 +39,7 @@ MODULES = [
     "devlist",
     "devprog",
     "ns",
+    "chmod",
     "ldconfig",
     "cache",
     "loader",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nvc_find.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,6 +108,31 @@ static bool find_fast(struct nvc_finder *finder, const char *asked, struct nvc_f
 			return false;
 	}
 	return false;
+}
+
+/* By the host's procfs, where a descriptor of a device is never opened. */
+static int reopen(int path_fd)
+{
+	nvc_autofd int fds_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct nvc_root own = {.fd = -1, .fds_fd = fds_fd};
+	struct stat st;
+
+	return fds_fd < 0 ? -1 : nvc_path_reopen(&own, path_fd, &st);
+}
+
+int nvc_find_open(struct nvc_finder *finder, const char *path, struct nvc_error *err)
+{
+	struct nvc_walk how = {.follow = true};
+	struct nvc_place place;
+
+	if (nvc_path_walk(&finder->root, path, &how, &place, err) < 0)
+		return -1;
+	nvc_autofd int path_fd = place.fd;
+	errno = ENOENT;
+	nvc_autofd int fd = path_fd < 0 ? -1 : reopen(path_fd);
+	if (fd < 0)
+		return nvc_fail_errno_at(err, NVC_EPATH, "open", finder->name, path);
+	return nvc_steal_fd(&fd);
 }
 
 int nvc_find(struct nvc_finder *finder, const char *path, struct nvc_found *out,

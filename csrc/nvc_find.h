@@ -26,6 +26,10 @@ int nvc_finder_open(struct nvc_finder *finder, const char *root, struct nvc_erro
 
 void nvc_finder_close(struct nvc_finder *finder);
 
+/* Open for reading the regular file that `path` leads to; never blocks. Returns the fd, or -1 and
+ * NVC_EPATH. */
+int nvc_find_open(struct nvc_finder *finder, const char *path, struct nvc_error *err);
+
 /* Follow `path` to its end. Returns 1 and fills `out`, or 0 if nothing is there. Fails as
  * nvc_path_walk does. */
 int nvc_find(struct nvc_finder *finder, const char *path, struct nvc_found *out,

@@ -13,6 +13,7 @@
 
 #define CONF_PATH "/etc/ld.so.conf"
 #define HWCAPS    "glibc-hwcaps"
+#define DEBIAN    "/etc/debian_version"
 #define FILE_MAX  65536u /* bytes of a file that are read */
 #define MATCH_MAX 1024u  /* files that one pattern may name */
 #define DEPTH_MAX 64     /* of includes, counted with the directories in their patterns */
@@ -106,7 +107,7 @@ static int add_hwcaps(void *cookie, const char *name, unsigned char type)
 	return fd < 0 || add(reader, path, path + strlen(parent->path) + 1, &st) >= 0 ? 0 : -1;
 }
 
-/* 1: it is there. -1 with errno. */
+/* -1 with errno. */
 static int add_directory(struct reader *reader, const char *path)
 {
 	struct stat st;
@@ -118,30 +119,31 @@ static int add_directory(struct reader *reader, const char *path)
 	int added = add(reader, path, NULL, &st);
 	/* Asking for the last component alone is one call where it is missing, as nearly always. */
 	if (added <= 0 || fstatat(fd, HWCAPS, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return added < 0 ? -1 : 1;
+		return added < 0 ? -1 : 0;
 	struct parent parent = {reader, nvc_arena_join(reader->memory, path, HWCAPS)};
 	if (parent.path == NULL)
 		return -1;
 	nvc_autofd int hwcaps_fd = open_directory(reader, parent.path, &st);
 	if (hwcaps_fd < 0)
-		return 1;
+		return 0;
 	note_time(reader->out, &st);
 	errno = 0;
-	return nvc_dir_list(hwcaps_fd, add_hwcaps, &parent) < 0 && errno == ENOMEM ? -1 : 1;
+	return nvc_dir_list(hwcaps_fd, add_hwcaps, &parent) < 0 && errno == ENOMEM ? -1 : 0;
 }
 
-/* What ldconfig looks through without being told: of Debian's build, else of everybody's. */
+/* What ldconfig looks through without being told: of Debian's build, else of everybody's. Not told
+ * by which of these are there: somebody may have mounted a driver's libraries in the other's. */
 static int add_known(struct reader *reader)
 {
 	static const char *const multiarch[] = {"/lib/" TRIPLET, "/usr/lib/" TRIPLET};
 	static const char *const plain[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64"};
-	bool is_debian = false;
+	struct stat st;
+	nvc_autofd int fd = nvc_path_open(reader->root, DEBIAN, &st);
+	bool is_debian = fd >= 0;
 
-	for (size_t i = 0; i < 2; i++) {
-		int found = add_directory(reader, multiarch[i]);
-		if (found < 0)
+	for (size_t i = 0; is_debian && i < 2; i++) {
+		if (add_directory(reader, multiarch[i]) < 0)
 			return -1;
-		is_debian = is_debian || found > 0;
 	}
 	for (size_t i = 0; i < 4; i++) {
 		if ((!is_debian || i % 2 == 0) && add_directory(reader, plain[i]) < 0)

@@ -78,6 +78,13 @@ int nvc_libset_read(struct nvc_libset *set, const uint8_t *buf, size_t len, stru
 	return 0;
 }
 
+bool nvc_libset_is_own(const uint8_t *buf, size_t len)
+{
+	size_t mark = sizeof GENERATOR - 1; /* what a file ends with */
+
+	return len > mark && memcmp(buf + len - mark, GENERATOR, mark) == 0;
+}
+
 /* --- order --------------------------------------------------------------------------------------
  */
 

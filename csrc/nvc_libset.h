@@ -42,6 +42,9 @@ int nvc_libset_add(struct nvc_libset *set, const struct nvc_library *library);
  * NVC_EMALFORMED for what is no cache, NVC_ELDCACHE and ENOMEM. */
 int nvc_libset_read(struct nvc_libset *set, const uint8_t *buf, size_t len, struct nvc_error *err);
 
+/* Whether a cache is one that was written here. */
+bool nvc_libset_is_own(const uint8_t *buf, size_t len);
+
 /* Put the libraries in the order that the loader's search by halving needs; those that are equal
  * in it by rank, and then as they were. */
 int nvc_libset_sort(struct nvc_libset *set);

@@ -13,6 +13,7 @@
 #define RANK_OURS       (NVC_PLAN_DIRECTORIES + 0u) /* of the plan, in no configured directory */
 #define RANK_UNKNOWN    (NVC_PLAN_DIRECTORIES + 1u) /* somebody ran ldconfig for a directory */
 #define RANK_CONFIGURED (NVC_PLAN_DIRECTORIES + 2u) /* and on, by number */
+#define RANK_SPARE      UINT32_MAX                  /* of an old cache, if nothing else answers */
 
 #if defined(__x86_64__)
 #define GLIBC_LOADER "/lib64/ld-linux-x86-64.so.2"
@@ -136,18 +137,51 @@ static int scan_all(const struct nvc_root *root, struct nvc_loader *loader)
 	return 0;
 }
 
+static bool has_content(const struct nvc_root *root, const char *path)
+{
+	struct stat st;
+	nvc_autofd int fd = nvc_path_open(root, path, &st);
+
+	return fd >= 0 && S_ISREG(st.st_mode) && st.st_size > 0;
+}
+
+/* Of an old cache keep what is still there: for want of anything else, but that what was put before
+ * the configured directories here stays there. */
+static void keep_spare(const struct nvc_root *root, const struct nvc_journal *journal,
+                       struct nvc_loader *loader)
+{
+	bool is_own = nvc_libset_is_own(journal->cache, journal->file->cache_len);
+	struct nvc_libset *set = &loader->set;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		struct nvc_library *old = &set->all[i];
+		if (!has_content(root, old->path))
+			continue;
+		if (!is_own || old->place != 0)
+			old->rank = RANK_SPARE;
+		set->all[kept++] = *old;
+	}
+	set->count = kept;
+}
+
 static int read_old(const struct nvc_root *root, const struct nvc_journal *journal,
                     struct nvc_loader *loader)
 {
 	struct nvc_error ignored;
 
-	if (!loader->cache.exists || is_older(&loader->cache.mtime, &loader->conf.newest) ||
+	loader->is_old =
+	    !loader->cache.exists || is_older(&loader->cache.mtime, &loader->conf.newest);
+	if (!loader->cache.exists ||
 	    nvc_libset_read(&loader->set, journal->cache, journal->file->cache_len, &ignored) < 0) {
+		loader->is_old = true;
 		loader->set.count = 0;
-		return scan_all(root, loader);
 	}
 	rank_entries(root, loader);
-	return 0;
+	if (!loader->is_old)
+		return 0;
+	keep_spare(root, journal, loader);
+	return scan_all(root, loader);
 }
 
 int nvc_loader_prepare(const struct nvc_root *root, struct nvc_journal *journal,
@@ -155,11 +189,11 @@ int nvc_loader_prepare(const struct nvc_root *root, struct nvc_journal *journal,
 {
 	if (nvc_cache_open(root, NVC_CACHE_NAME, &out->cache, err) < 0)
 		return -1;
-	if (out->cache.dir_fd < 0)
-		return 0;
-	if (nvc_cache_save(root, &out->cache, journal, err) < 0)
+	bool has_dir = out->cache.dir_fd >= 0;
+	if (has_dir && nvc_cache_save(root, &out->cache, journal, err) < 0)
 		return -1;
-	if (!out->cache.exists && exists(root, MUSL_LOADER) && !exists(root, GLIBC_LOADER)) {
+	if (has_dir && !out->cache.exists && exists(root, MUSL_LOADER) &&
+	    !exists(root, GLIBC_LOADER)) {
 		out->is_musl = true;
 		out->cache.name = MUSL_FILE;
 		if (nvc_cache_save(root, &out->cache, journal, err) < 0)
@@ -184,8 +218,9 @@ void nvc_loader_close(struct nvc_loader *loader)
 /* --- glibc --------------------------------------------------------------------------------------
  */
 
-/* Take out what the new ones, from `first` on, take the place of: same name, same directory. */
-static void drop_replaced(struct nvc_libset *set, uint32_t first)
+/* Take out what the new ones, from `first` on, take the place of: same name, same directory. Those
+ * that keep their place stand behind what did not come from there. */
+static void drop_replaced(struct nvc_libset *set, uint32_t first, bool in_place)
 {
 	uint32_t kept = 0;
 
@@ -193,9 +228,12 @@ static void drop_replaced(struct nvc_libset *set, uint32_t first)
 		const struct nvc_library *old = &set->all[i];
 		bool replaced = false;
 		for (uint32_t j = first; i < first && j < set->count && !replaced; j++) {
-			const struct nvc_library *ours = &set->all[j];
+			struct nvc_library *ours = &set->all[j];
 			replaced = nvc_libset_rivals(old, ours) &&
 			           is_same_place(old->place, old->path, ours->place, ours->path);
+			if (replaced && in_place && old->rank > ours->rank &&
+			    old->rank != RANK_SPARE)
+				ours->rank = old->rank;
 		}
 		/* Below `first` only: those that are compared with stay where they are. */
 		if (!replaced)
@@ -204,13 +242,77 @@ static void drop_replaced(struct nvc_libset *set, uint32_t first)
 	set->count = kept;
 }
 
+/* Take out, of a sorted set, what an old cache had for names that something else answers. */
+static void drop_spare(struct nvc_libset *set)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t first = 0, end; first < set->count; first = end) {
+		const char *name = set->all[first].soname;
+		for (end = first + 1; end < set->count; end++) {
+			if (strcmp(set->all[end].soname, name) != 0)
+				break;
+		}
+		for (uint32_t i = first; i < end; i++) {
+			struct nvc_library *spare = &set->all[i];
+			for (uint32_t j = first; spare->rank == RANK_SPARE && j < end; j++) {
+				if (set->all[j].rank < RANK_SPARE &&
+				    nvc_libset_rivals(spare, &set->all[j]))
+					spare->path = NULL;
+			}
+		}
+	}
+	for (uint32_t i = 0; i < set->count; i++) {
+		if (set->all[i].path != NULL)
+			set->all[kept++] = set->all[i];
+	}
+	set->count = kept;
+}
+
+/* Give the libraries of a directory, from `first` on, the names that ldconfig makes links of. */
+static int link_libraries(struct nvc_loader *loader, const char *directory, uint32_t place,
+                          uint32_t first)
+{
+	for (uint32_t i = first; i < loader->set.count; i++) {
+		struct nvc_library *library = &loader->set.all[i];
+		const char *name = strrchr(library->path, '/') + 1;
+		if (library->place != place || library->rank == RANK_SPARE ||
+		    strcmp(name, library->soname) == 0 ||
+		    !loader->link(loader->cookie, directory, library->soname, name))
+			continue;
+		library->path = nvc_arena_join(&loader->set.memory, directory, library->soname);
+		if (library->path == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int add_directory(const struct nvc_root *root, struct nvc_loader *loader,
+                         const char *directory, uint32_t number, bool in_place)
+{
+	struct nvc_lddir one = {.path = directory};
+	uint32_t place = resolve_place(root, &loader->conf, directory);
+	uint32_t rank = number, first = loader->set.count;
+
+	if (in_place)
+		rank = place == 0 ? RANK_UNKNOWN : RANK_CONFIGURED + place - 1;
+	if (in_place && place != 0) {
+		/* By that name it is known. */
+		one.path = loader->conf.all[place - 1].path;
+		one.hwcaps = loader->conf.all[place - 1].hwcaps;
+	}
+	if (in_place && place != 0 && loader->is_old)
+		first = 0; /* it was looked through */
+	else if (nvc_ldscan(root, &one, rank, place, &loader->set) < 0)
+		return -1;
+	return in_place && one.hwcaps == NULL ? link_libraries(loader, one.path, place, first) : 0;
+}
+
 static int add_directories(const struct nvc_root *root, struct nvc_loader *loader,
-                           const char **text, uint32_t count)
+                           const char **text, uint32_t count, bool in_place)
 {
 	for (uint32_t i = 0; i < count; i++, *text = nvc_plan_next(*text)) {
-		struct nvc_lddir directory = {.path = *text};
-		uint32_t place = resolve_place(root, &loader->conf, *text);
-		if (nvc_ldscan(root, &directory, i, place, &loader->set) < 0)
+		if (add_directory(root, loader, *text, i, in_place) < 0)
 			return -1;
 	}
 	return 0;
@@ -249,20 +351,28 @@ static const char *find_shadow(const struct nvc_libset *set, const char *text, c
 }
 
 static int add_to_cache(const struct nvc_root *root, struct nvc_loader *loader,
-                        const struct nvc_plan *plan, const struct nvc_op *op, const uint8_t **data,
-                        size_t *len, const char **shadow)
+                        const struct nvc_journal *journal, const struct nvc_plan *plan,
+                        const struct nvc_op *op, const uint8_t **data, size_t *len,
+                        const char **shadow)
 {
 	const char *text = nvc_plan_text(plan, op->data), *end = text + op->data_len;
 	uint32_t before = loader->set.count;
+	bool in_place = (op->flags & NVC_OP_IN_PLACE) != 0;
 
-	if (add_directories(root, loader, &text, op->count) < 0 ||
+	if (add_directories(root, loader, &text, op->count, in_place) < 0 ||
 	    add_libraries(root, loader, text, end) < 0)
 		return -1;
-	drop_replaced(&loader->set, before);
+	drop_replaced(&loader->set, before, in_place);
 	if (nvc_libset_sort(&loader->set) < 0)
 		return -1;
+	drop_spare(&loader->set);
 	*shadow = find_shadow(&loader->set, text, end);
-	return nvc_libset_write(&loader->set, data, len);
+	if (nvc_libset_write(&loader->set, data, len) < 0)
+		return -1;
+	if (in_place && loader->cache.exists && *len == journal->file->cache_len &&
+	    memcmp(*data, journal->cache, *len) == 0)
+		*data = NULL;
+	return 0;
 }
 
 /* --- musl ---------------------------------------------------------------------------------------
@@ -309,9 +419,13 @@ static int add_to_list(struct nvc_loader *loader, const struct nvc_journal *jour
 
 	if (list.text == NULL)
 		return -1;
+	bool in_place = (op->flags & NVC_OP_IN_PLACE) != 0;
+	const char *own = text;
 	/* Directories that go first cannot be told from those that are there already. */
-	for (uint32_t i = 0; i < op->count; i++, text = nvc_plan_next(text))
-		append(&list, text, strlen(text));
+	for (uint32_t i = 0; i < op->count; i++, text = nvc_plan_next(text)) {
+		if (!in_place)
+			append(&list, text, strlen(text));
+	}
 	size_t first = list.len;
 	if (first > 0)
 		list.text[list.len++] = '\n';
@@ -319,13 +433,16 @@ static int add_to_list(struct nvc_loader *loader, const struct nvc_journal *jour
 	list.len += old_len;
 	list.text[list.len] = '\0';
 	first = list.len;
+	for (uint32_t i = 0; in_place && i < op->count; i++, own = nvc_plan_next(own))
+		append(&list, own, strlen(own));
 	while (text < end) {
 		const char *path = nvc_plan_next(text);
 		if (strcmp(nvc_plan_next(path), "64") == 0)
 			append(&list, path, (size_t)(strrchr(path, '/') - path));
 		text = nvc_plan_next(nvc_plan_next(path));
 	}
-	*data = op->count > 0 || list.len > first ? (const uint8_t *)list.text : NULL;
+	*data =
+	    (op->count > 0 && !in_place) || list.len > first ? (const uint8_t *)list.text : NULL;
 	*len = list.len;
 	return 0;
 }
@@ -344,7 +461,7 @@ int nvc_loader_add(const struct nvc_root *root, struct nvc_loader *loader,
 	*len = 0;
 	*shadow = NULL;
 	result = loader->is_musl ? add_to_list(loader, journal, plan, op, data, len)
-	                         : add_to_cache(root, loader, plan, op, data, len, shadow);
+	                         : add_to_cache(root, loader, journal, plan, op, data, len, shadow);
 	return result < 0 ? fail(root, "merge", err) : 0;
 }
 

@@ -2,8 +2,9 @@
 /* Have the container's loader find the libraries of a plan. glibc's finds them by its cache: every
  * look-up that it answered is answered as before, and the plan's libraries are added where their
  * directory stands in the search order of /etc/ld.so.conf. A cache that is missing, unreadable, or
- * older than the configuration or a directory is made anew, from what the directories hold. musl's
- * loader has a list of directories instead. Privileges and fork class: as nvc_ops.h. */
+ * older than the configuration or a directory is made anew, from what the directories hold; of the
+ * old one stays what nothing else answers. musl's loader has a list of directories instead.
+ * Privileges and fork class: as nvc_ops.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,6 +22,12 @@ struct nvc_loader {
 	struct nvc_libset set; /* what the cache will list */
 	struct nvc_ldconf conf;
 	bool is_musl;
+	bool is_old; /* the cache is: the directories were looked through */
+
+	/* Makes a link `soname` to `name` in a directory, or says false: for directories that keep
+	 * their place. */
+	bool (*link)(void *cookie, const char *directory, const char *soname, const char *name);
+	void *cookie;
 
 	/* Directories that entries of the cache name otherwise than the configuration does. */
 	struct {

@@ -87,7 +87,8 @@ bool nvc_lock_name_root(int pid, const char *rootfs, char out[NVC_LOCK_NAME])
 {
 	char path[PATH_MAX + 32];
 	struct stat st;
-	int len = snprintf(path, sizeof path, "/proc/%d/root%s", pid, rootfs);
+	int len = pid == 0 ? snprintf(path, sizeof path, "%s", rootfs)
+	                   : snprintf(path, sizeof path, "/proc/%d/root%s", pid, rootfs);
 
 	/* What is too long or not there: whoever applies says so. */
 	if (len < 0 || (size_t)len >= sizeof path || stat(path, &st) < 0)

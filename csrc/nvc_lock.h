@@ -23,7 +23,8 @@ void nvc_lock_release(int lock_fd, int dir_fd, const char *name);
 /* Remove the file of a lock that nobody holds: its owner was killed. */
 void nvc_lock_remove_unheld(int dir_fd, const char *name);
 
-/* Name the lock for a root file system, by a process that sees it and its path there: whoever
- * changes a container holds it, since other containers may have the same. False if none is there.
+/* Name the lock for a root file system, by a process that sees it (0: the caller) and its path
+ * there: whoever changes a container holds it, since other containers may have the same. False if
+ * none is there.
  */
 bool nvc_lock_name_root(int pid, const char *rootfs, char out[NVC_LOCK_NAME]);

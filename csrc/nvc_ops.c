@@ -219,23 +219,30 @@ static int do_device_node(struct nvc_ops *ops, struct nvc_task *task, struct nvc
 }
 
 /* Give an existing link another text, in one rename. */
-static int relink(struct nvc_ops *ops, const struct nvc_task *task, const char *target,
-                  const char *old, struct nvc_error *err)
+static int relink(struct nvc_ops *ops, int dir_fd, const char *name, const char *path,
+                  const char *target, const char *old, struct nvc_error *err)
 {
 	struct stat st;
 
 	/* Undoing removes what has this name, so nothing else may have it. */
-	if (fstatat(ops->dir->fd, NVC_TEMPORARY_LINK, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+	if (fstatat(dir_fd, NVC_TEMPORARY_LINK, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		errno = EEXIST;
-		return nvc_step_fail(ops, "file creation of " NVC_TEMPORARY_LINK, task->path, err);
+		return nvc_step_fail(ops, "file creation of " NVC_TEMPORARY_LINK, path, err);
 	}
-	struct nvc_record *record =
-	    nvc_step_begin(ops, NVC_STEP_RELINK, task->path, target, old, err);
+	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_RELINK, path, target, old, err);
 	if (record == NULL)
 		return -1;
-	if (symlinkat(target, ops->dir->fd, NVC_TEMPORARY_LINK) < 0 ||
-	    renameat(ops->dir->fd, NVC_TEMPORARY_LINK, ops->dir->fd, task->name) < 0)
-		return nvc_step_fail(ops, "file creation", task->path, err);
+	if (symlinkat(target, dir_fd, NVC_TEMPORARY_LINK) < 0) {
+		(void)nvc_step_fail(ops, "file creation", path, err);
+		nvc_journal_mark(record, NVC_RECORD_UNDONE);
+		return -1;
+	}
+	if (renameat(dir_fd, NVC_TEMPORARY_LINK, dir_fd, name) < 0) {
+		(void)nvc_step_fail(ops, "file creation", path, err);
+		if (unlinkat(dir_fd, NVC_TEMPORARY_LINK, 0) == 0)
+			nvc_journal_mark(record, NVC_RECORD_UNDONE);
+		return -1;
+	}
 	nvc_journal_mark(record, NVC_RECORD_DONE);
 	return 0;
 }
@@ -292,7 +299,7 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 		old[len] = '\0';
 		if ((task->op->flags & NVC_OP_REPLACE) == 0 || strcmp(old, target) == 0)
 			return 0;
-		return relink(ops, task, target, old, err);
+		return relink(ops, ops->dir->fd, task->name, task->path, target, old, err);
 	}
 	if (errno == EINVAL) /* there, and not a link */
 		return (task->op->flags & NVC_OP_REPLACE) != 0 ? cover(ops, task, err) : 0;
@@ -306,6 +313,39 @@ static int do_symlink(struct nvc_ops *ops, struct nvc_task *task, struct nvc_err
 		return nvc_step_failed(ops, record, task->path, err);
 	nvc_journal_mark(record, NVC_RECORD_DONE); /* it is known by its text */
 	return 0;
+}
+
+/* Make a link as ldconfig does: in place of one that leads elsewhere, never of a file. */
+static bool link_soname(void *cookie, const char *directory, const char *soname, const char *name)
+{
+	struct nvc_ops *ops = cookie;
+	struct nvc_walk how = {.follow = true};
+	struct nvc_place place;
+	struct nvc_error ignored;
+	char old[PATH_MAX], path[PATH_MAX];
+	bool is_done;
+
+	if (nvc_path_walk(&ops->root, directory, &how, &place, &ignored) < 0)
+		return false;
+	nvc_autofd int dir_fd = place.fd;
+	ssize_t len = readlinkat(dir_fd, soname, old, sizeof old - 1);
+	if (dir_fd < 0 || (len < 0 && errno != ENOENT) ||
+	    place.len + strlen(soname) + 2 > sizeof path)
+		return false;
+	memcpy(path, place.path, place.len);
+	path[place.len] = '/';
+	nvc_copy(path + place.len + 1, sizeof path - place.len - 1, soname);
+	if (len >= 0) {
+		old[len] = '\0';
+		return relink(ops, dir_fd, soname, path, name, old, &ignored) == 0;
+	}
+	struct nvc_record *record =
+	    nvc_step_begin(ops, NVC_STEP_SYMLINK, path, name, NULL, &ignored);
+	if (record == NULL)
+		return false;
+	is_done = symlinkat(name, dir_fd, soname) == 0;
+	nvc_journal_mark(record, is_done ? NVC_RECORD_DONE : NVC_RECORD_UNDONE);
+	return is_done;
 }
 
 #define NO_CACHE ": programs find the driver's libraries by LD_LIBRARY_PATH only"
@@ -345,6 +385,8 @@ static int write_cache(struct nvc_ops *ops, const struct nvc_task *task, struct 
 	size_t len;
 	int result;
 
+	loader->link = link_soname;
+	loader->cookie = ops;
 	if (nvc_loader_add(&ops->root, loader, ops->journal, ops->plan, task->op, &data, &len,
 	                   &shadow, err) < 0)
 		return -1;
@@ -352,7 +394,7 @@ static int write_cache(struct nvc_ops *ops, const struct nvc_task *task, struct 
 		warn(ops, shadow,
 		     ": the image's own library, found before the driver's: its directory comes "
 		     "first in /etc/ld.so.conf");
-	if (data == NULL)
+	if (data == NULL || loader->cache.dir_fd < 0)
 		return 0;
 	result = nvc_cache_replace(&ops->root, &loader->cache, data, len, ops->journal, task->index,
 	                           err);
@@ -383,7 +425,7 @@ static int do_loader_cache(struct nvc_ops *ops, struct nvc_task *task, struct nv
 	if (cache->dir_fd < 0) {
 		warn(ops, NVC_CACHE_DIR,
 		     ": not in the container: it gets no loader cache" NO_CACHE);
-		return 0;
+		return ops->program.fd < 0 ? write_cache(ops, task, err) : 0;
 	}
 	if (ops->program.fd < 0)
 		return write_cache(ops, task, err);

@@ -7,7 +7,8 @@
 
 #define KNOWN_FLAGS                                                                                \
 	(NVC_OP_RDONLY | NVC_OP_NODEV | NVC_OP_NOSUID | NVC_OP_NOEXEC | NVC_OP_IS_DIR |            \
-	 NVC_OP_IS_SOCKET | NVC_OP_REPLACE | NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD)
+	 NVC_OP_IS_SOCKET | NVC_OP_REPLACE | NVC_OP_READ | NVC_OP_WRITE | NVC_OP_MKNOD |           \
+	 NVC_OP_IN_PLACE)
 #define KNOWN_MODE 0777u
 #define MAX_MAJOR  ((1u << 12) - 1)
 #define MAX_MINOR  ((1u << 20) - 1)

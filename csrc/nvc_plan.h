@@ -16,7 +16,7 @@
 #include "nvc_error.h"
 
 #define NVC_PLAN_MAGIC  "nvcplan"
-#define NVC_PLAN_SCHEMA 3u
+#define NVC_PLAN_SCHEMA 4u
 
 enum nvc_op_kind {
 	NVC_OP_TMPFS = 1,     /* path, mode; arg: fallback path */
@@ -40,6 +40,7 @@ enum nvc_op_kind {
 #define NVC_OP_READ      0x0100u
 #define NVC_OP_WRITE     0x0200u
 #define NVC_OP_MKNOD     0x0400u
+#define NVC_OP_IN_PLACE  0x0800u /* directories of a LOADER_CACHE keep the place they have */
 
 struct nvc_op {
 	uint32_t kind, flags, mode, major, minor, count;
@@ -70,7 +71,7 @@ int nvc_plan_open(const uint8_t *buf, size_t len, struct nvc_plan *out, struct n
 /* Whether a plan has an operation of a kind. */
 bool nvc_plan_has(const struct nvc_plan *plan, uint32_t kind);
 
-#define NVC_PLAN_DIRECTORIES 16u /* most directories of a LOADER_CACHE */
+#define NVC_PLAN_DIRECTORIES 64u /* most directories of a LOADER_CACHE */
 
 /* The string behind one of `data`. */
 static inline const char *nvc_plan_next(const char *text)

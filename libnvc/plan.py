@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Version of the JSON and flat forms; a reader refuses any other.
-SCHEMA = 3
+SCHEMA = 4
 
 
 class Operation(Record):
@@ -121,10 +121,13 @@ class LoaderCache(Operation):
         libraries: name that programs ask for, path and bits (64 or 32) of each that is added,
             where its directory stands in the search order of the container.
         directories: searched before all others; what the image has there is added.
+        in_place: those of them that the container's configuration has keep their place there, and
+            what they hold gets a link by its SONAME, as `ldconfig` makes it.
     """
 
     libraries: tuple[tuple[str, str, int], ...] = ()
     directories: tuple[str, ...] = ()
+    in_place: bool = False
 
 
 class Env(Operation):

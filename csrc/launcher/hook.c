@@ -269,7 +269,7 @@ static bool clean_path(char *list)
 }
 
 /* What an image chose may be in a hook's environment. */
-static int run_python(const struct self *self, char *const *arguments)
+static int run_python(const struct self *self, const char *program, char *const *arguments)
 {
 	static const char *const names[] = {
 	    "PATH",
@@ -278,6 +278,10 @@ static int run_python(const struct self *self, char *const *arguments)
 	    "CUDA_MPS_PIPE_DIRECTORY",
 	    "HOME",
 	    "XDG_RUNTIME_DIR",
+	    "NVIDIA_CTK_DEBUG",
+	    "NVIDIA_CTK_QUIET",
+	    "NVIDIA_CDI_DEBUG",
+	    "NVIDIA_CDI_QUIET",
 	};
 	static char standard[] = "PATH=" STANDARD_PATH;
 	char *environment[sizeof names / sizeof *names + 1];
@@ -292,8 +296,7 @@ static int run_python(const struct self *self, char *const *arguments)
 		environment[i == 0 ? 0 : count++] = value - strlen(names[i]) - 1;
 	}
 	environment[count] = NULL;
-	return python_exec(self, "from libnvc.cli.runtime_hook import run; run()", arguments,
-	                   environment);
+	return python_exec(self, program, arguments, environment);
 }
 
 int hook_run(const struct self *self, char *const *arguments)
@@ -305,5 +308,10 @@ int hook_run(const struct self *self, char *const *arguments)
 		count++;
 	if ((count == 3 || count == 4) && strcmp(arguments[0], word) == 0)
 		return create_runtime(arguments[1], arguments[2], arguments[3]) == 0 ? 0 : 1;
-	return run_python(self, arguments);
+	return run_python(self, "from libnvc.cli.runtime_hook import run; run()", arguments);
+}
+
+int hook_run_cdi(const struct self *self, char *const *arguments)
+{
+	return run_python(self, "from libnvc.cli.cdi_hook import run; run()", arguments);
 }

@@ -7,3 +7,6 @@
 
 /* Returns the exit status. */
 int hook_run(const struct self *self, char *const *arguments);
+
+/* The hooks of CDI files, which are Python's. */
+int hook_run_cdi(const struct self *self, char *const *arguments);

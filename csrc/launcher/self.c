@@ -16,6 +16,7 @@ static const struct {
     {"nvidia-container-runtime.legacy", ROLE_RUNTIME},
     {"nvidia-container-runtime-hook", ROLE_HOOK},
     {"nvidia-container-toolkit", ROLE_HOOK},
+    {"nvidia-cdi-hook", ROLE_CDI_HOOK},
 };
 
 #define NAMES (sizeof names / sizeof *names)

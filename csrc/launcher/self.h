@@ -13,6 +13,7 @@ enum role {
 	ROLE_NONE,
 	ROLE_RUNTIME,
 	ROLE_HOOK,
+	ROLE_CDI_HOOK,
 };
 
 struct self {

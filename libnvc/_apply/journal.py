@@ -45,7 +45,7 @@ class Journals:
 
         Whoever may not write to /run has none: journals are memory files then. So are those of a
         caller that is in the container itself (pid 0), whose process says nothing of how long
-        the container lives.
+        the container lives; where it sees /run of the host, it locks the root file system.
 
         Raises:
             ContainerError: no such process; others hold the lock all the time.
@@ -55,31 +55,36 @@ class Journals:
         started = start_time(pid)
         self.warnings: tuple[str, ...] = ()
         self._prefix = f"{pid}.{started}."
-        self._directory = open_directory(DIRECTORY) if pid else -1
+        self._locks = open_directory(DIRECTORY)
+        self._directory = self._locks if pid else -1
         self._lock_name = f"lock.{pid}.{started}"
         self._lock = self._root_lock = -1
         self._root_name = ""
-        if self._directory < 0:
+        if self._locks < 0:
             return
         try:
-            shown = path(self._lock_name)
-            self._lock = take_lock(self._lock_name, self._directory, shown, timeout)
-            if self._lock < 0:
-                raise ContainerError(
-                    f"process {pid}: something else is being applied to its container, or "
-                    f"detached from it, for more than {timeout:g} seconds"
-                )
+            if pid:
+                self._lock_container(pid, timeout)
             self._lock_root(target, timeout)
         except BaseException:
             self._unlock()
             raise
+
+    def _lock_container(self, pid: int, timeout: float) -> None:
+        shown = path(self._lock_name)
+        self._lock = take_lock(self._lock_name, self._locks, shown, timeout)
+        if self._lock < 0:
+            raise ContainerError(
+                f"process {pid}: something else is being applied to its container, or "
+                f"detached from it, for more than {timeout:g} seconds"
+            )
 
     def _lock_root(self, target: Target, timeout: float) -> None:
         self._root_name = root_lock_name(target.pid, target.rootfs)
         if not self._root_name:
             return
         shown = path(self._root_name)
-        self._root_lock = take_lock(self._root_name, self._directory, shown, timeout)
+        self._root_lock = take_lock(self._root_name, self._locks, shown, timeout)
         if self._root_lock < 0:
             self.warnings = (
                 f"{shown}: another container with this root file system is being changed for more "
@@ -88,16 +93,16 @@ class Journals:
 
     def _unlock(self) -> None:
         if self._root_lock >= 0:
-            release_lock(self._root_lock, self._root_name, self._directory)
+            release_lock(self._root_lock, self._root_name, self._locks)
         if self._lock >= 0:
-            release_lock(self._lock, "" if self._numbers() else self._lock_name, self._directory)
-        os.close(self._directory)
+            release_lock(self._lock, "" if self._numbers() else self._lock_name, self._locks)
+        os.close(self._locks)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._directory >= 0:
+        if self._locks >= 0:
             self._unlock()
 
     def create(self) -> JournalFile:

@@ -80,7 +80,7 @@ def root_lock_name(pid: int, rootfs: str) -> str:
     """Return the name of the lock for a container's root file system, "" if it is not there.
 
     Args:
-        pid: a process that sees it.
+        pid: a process that sees it; 0 is the caller.
         rootfs: its path there; "" for the root of the process.
     """
     out = ffi.new("char[64]")

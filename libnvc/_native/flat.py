@@ -116,6 +116,7 @@ def _loader_cache(op: LoaderCache, text: _Text) -> dict[str, int]:
     raw = b"".join(encode_path(string) + b"\0" for string in strings)
     return {
         "kind": lib.NVC_OP_LOADER_CACHE,
+        "flags": lib.NVC_OP_IN_PLACE if op.in_place else 0,
         "count": len(op.directories),
         "data": text.blob(raw),
         "data_len": len(raw),

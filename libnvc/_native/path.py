@@ -71,6 +71,45 @@ class Finder:
         return Status(os.fsdecode(ffi.string(found.path)), found) if result else None
 
 
+    def open(self, path: str) -> int:
+        """Return a descriptor, for reading, of the regular file that a path leads to.
+
+        Raises:
+            DiscoveryError: it is not there, no regular file, or cannot be opened.
+            RequestError: a NUL or newline in the path.
+        """
+        err = ffi.new("struct nvc_error *")
+        fd = lib.nvc_find_open(self._finder, encode_path(path), err)
+        if fd < 0:
+            raise_error(err, discovery=True)
+        return int(fd)
+
+
+def chmod(root: str, path: str, mode: int) -> int | None:
+    """Change a mode inside the root of a container that the caller is in.
+
+    Args:
+        root: the container's root, which is not the caller's yet.
+        path: absolute, under the root; links are followed.
+        mode: permission bits, with those for set-id and sticky.
+
+    Returns:
+        The old mode; None if nothing was changed: there is no such file, it has the mode, or it may
+        not be changed.
+
+    Raises:
+        MountError: the path leaves the root by "..", or cannot be searched.
+        ContainerError: there is no such root, or it is the host's.
+        RequestError: no such mode; a NUL or newline in the path.
+    """
+    was = ffi.new("uint32_t *")
+    err = ffi.new("struct nvc_error *")
+    result = lib.nvc_chmod(encode_path(root), encode_path(path), mode, was, err)
+    if result < 0:
+        raise_error(err)
+    return int(was[0]) if result else None
+
+
 def resolve(root: str, path: str) -> str | None:
     """Return the real path of one path under a root, as `Finder.find` does."""
     found = Finder(root).find(path)

@@ -77,6 +77,18 @@ def read_state(stream: BinaryIO) -> dict[str, Any]:
         raise MalformedFileError(message, step="parse") from error
 
 
+def loads(data: bytes) -> dict[str, Any]:
+    """Return one JSON object in UTF-8.
+
+    Raises:
+        MalformedFileError: it is something else.
+    """
+    try:
+        return _decode(data)
+    except ValueError as error:
+        raise MalformedFileError(f"not a JSON object: {_reason(error)}", step="parse") from error
+
+
 def dumps(document: dict[str, Any]) -> bytes:
     """Return a document as one line of JSON.
 

@@ -19,6 +19,7 @@ from .compat import compat_directory
 from .devices import device_operations
 from .policy import (
     EXTRA_LINKS,
+    application_profile,
     granting_capability,
     hides_other_gpus_from_egl,
     ipc_capability,
@@ -119,12 +120,7 @@ def _application_profile(request: Request, gpus: tuple[Gpu, ...]) -> Iterator[Op
     yield Directory(origin="egl-profile", path=_parent(_PROFILES))
     yield Tmpfs(origin="egl-profile", path=_PROFILES, mode=0o555)
     if gpus:
-        mask = sum(1 << gpu.minor for gpu in gpus)
-        content = (
-            '{"profiles":[{"name":"_container_",'
-            f'"settings":["EGLVisibleDGPUDevices",{mask:#x}]}}],'
-            '"rules":[{"pattern":[],"profile":"_container_"}]}\n'
-        )
+        content = application_profile(gpu.minor for gpu in gpus) + "\n"
         yield WriteFile(
             origin="egl-profile",
             path=f"{_PROFILES}/10-container.conf",

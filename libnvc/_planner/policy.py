@@ -7,7 +7,7 @@ from .._discover.tables import BINARIES, LIBRARIES, MODESET, NVIDIACTL, SOCKETS,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from ..model import DeviceFile, DriverFile, Library, Request
 
@@ -145,3 +145,13 @@ def missing_parts(
             "run nvidia-modprobe -u -c=0 on the host"
         )
     return warnings
+
+
+def application_profile(minors: Iterable[int]) -> str:
+    """Return the application profile by which EGL shows these GPUs only: the bits of a mask."""
+    mask = sum(1 << minor for minor in set(minors))
+    return (
+        '{"profiles":[{"name":"_container_",'
+        f'"settings":["EGLVisibleDGPUDevices",{mask:#x}]}}],'
+        '"rules":[{"pattern":[],"profile":"_container_"}]}'
+    )

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 TOOLS = Path(__file__).parent.parent / "tools"
 RUNTIME = "nvidia-container-runtime"
 HOOK = "nvidia-container-runtime-hook"
-NAMES = (RUNTIME, f"{RUNTIME}.cdi", f"{RUNTIME}.legacy", HOOK, "nvidia-container-toolkit")
+CDI_HOOK = "nvidia-cdi-hook"
+NAMES = (
+    *(RUNTIME, f"{RUNTIME}.cdi", f"{RUNTIME}.legacy"),
+    *(HOOK, "nvidia-container-toolkit", CDI_HOOK),
+)
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASKS = ("NVIDIA_VISIBLE_DEVICES", "nvidia.com/gpu", "/var/run/nvidia-container-devices")
 #: Low-level runtimes, of names that no machine has.
@@ -636,8 +640,8 @@ def test_name_that_says_nothing(place: Place) -> None:
     started = place("state", name="other", called="x/an\x1bother")
     assert (started.status, started.stderr) == (
         1,
-        "an\\x1bother: not a name that this program knows: call it nvidia-container-runtime or "
-        "nvidia-container-runtime-hook\n",
+        "an\\x1bother: not a name that this program knows: call it nvidia-container-runtime, "
+        "nvidia-container-runtime-hook or nvidia-cdi-hook\n",
     )
 
 
@@ -704,6 +708,10 @@ KEPT = {
     "CUDA_MPS_PIPE_DIRECTORY": "/m",
     "HOME": "/h",
     "XDG_RUNTIME_DIR": "/r",
+    "NVIDIA_CTK_DEBUG": "true",
+    "NVIDIA_CTK_QUIET": "false",
+    "NVIDIA_CDI_DEBUG": "1",
+    "NVIDIA_CDI_QUIET": "0",
 }
 
 
@@ -723,6 +731,13 @@ KEPT = {
 def test_rest_of_the_hook_is_pythons(place: Place, words: tuple[str, ...], name: str) -> None:
     started = place(*words, name=name, **HOSTILE, **KEPT, NVIDIA_VISIBLE_DEVICES="all")
     assert place.is_asked(started, *words, module="runtime_hook")
+    assert started.environment == {**KEPT, "PATH": place.environment["PATH"]}
+
+
+@pytest.mark.parametrize("words", [(), ("update-ldcache", "--folder", "/a"), ("create-runtime",)])
+def test_hooks_of_cdi_files_are_pythons(place: Place, words: tuple[str, ...]) -> None:
+    started = place(*words, name=CDI_HOOK, **HOSTILE, **KEPT, NVIDIA_VISIBLE_DEVICES="all")
+    assert place.is_asked(started, *words, module="cdi_hook")
     assert started.environment == {**KEPT, "PATH": place.environment["PATH"]}
 
 

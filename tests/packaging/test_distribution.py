@@ -23,6 +23,7 @@ LAUNCHERS = {
     "nvidia-container-runtime.legacy",
     "nvidia-container-runtime-hook",
     "nvidia-container-toolkit",
+    "nvidia-cdi-hook",
 }
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
 

@@ -211,6 +211,7 @@ def plant(root: Path, tree: Tree) -> Path:
         place(root, path).symlink_to(target)
     for directory in ("etc/ld.so.conf.d", LIBS[1:]):
         (root / directory).mkdir(parents=True)
+    (root / "etc/debian_version").touch()  # so is this machine's ldconfig
     (root / "etc/ld.so.conf").write_text("".join(f"{line}\n" for line in tree.conf))
     for name, lines in tree.included:
         place(root, f"/etc/ld.so.conf.d/{name}").write_text("\n".join(lines))

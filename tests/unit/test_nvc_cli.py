@@ -62,7 +62,7 @@ def test_plan_in_both_forms(nvc: Callable[..., Done], dgx_a100: Path, rootfs: Pa
     assert (text.returncode, text.stderr) == (0, "")
     assert (as_json.returncode, as_json.stderr) == (0, "")
     plan = libnvc.Plan.from_json(as_json.stdout)
-    assert json.loads(as_json.stdout)["schema"] == 3
+    assert json.loads(as_json.stdout)["schema"] == 4
     paths = {operation.path for operation in plan.operations}
     assert "/usr/bin/nvidia-smi" in paths
     assert "/dev/nvidia0" in paths

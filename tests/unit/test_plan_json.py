@@ -28,6 +28,7 @@ ONE_OF_EACH: tuple[ops.Operation, ...] = (
         path="/etc/ld.so.cache",
         libraries=(("liba.so.1", "/a/liba.so.1", 64), ("liba.so.1", "/b/liba.so.1", 32)),
         directories=("/a", "/b"),
+        in_place=True,
     ),
     ops.Env(origin="o", path="", name="N", value="V"),
     ops.Group(origin="o", path="", gid=44),
@@ -78,9 +79,9 @@ def drop(*keys: str | int) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_in("schema", to=1), "plan: schema 1 is not 3"),
-        (set_in("schema", to=True), "plan: schema True is not 3"),
-        (drop("schema"), "plan: schema None is not 3"),
+        (set_in("schema", to=1), "plan: schema 1 is not 4"),
+        (set_in("schema", to=True), "plan: schema True is not 4"),
+        (drop("schema"), "plan: schema None is not 4"),
         (drop("warnings"), "plan: missing field 'warnings'"),
         (set_in("more", to=1), "plan: unknown field 'more'"),
         (set_in("operations", to={}), "operations: not a list"),

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each hook of a CDI file looks at, and does by a plan."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+
+from libnvc._planner import cdihooks
+from libnvc.errors import NvcError, shown
+
+from .container_common import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from libnvc.plan import Plan
+
+    from .cdi_hook_words import Words
+
+    #: Writes a message: its kind, "warning" or "debug", and its text.
+    Say = Callable[[str, str], None]
+
+_PROC = "/proc/driver/nvidia"
+_PARAMS = f"{_PROC}/params"
+_PARAMS_MAX = 1 << 16  # bytes
+_COMPAT = "/usr/local/cuda/compat"
+_NAMES_MAX = 4096  # that are looked at in a directory of the container
+
+
+def work(words: Words, say: Say) -> None:
+    """Be the hook that the words name.
+
+    Raises:
+        CommandError: the container's state, or the words, say nothing usable.
+        NvcError: the container's root, or what could not be done there; nothing was done then.
+    """
+    _HOOKS[words.hook](words, say)
+
+
+def _create_symlinks(words: Words, say: Say) -> None:
+    _apply(cdihooks.plan_links(words.all("link")), words, say)
+
+
+def _update_ldcache(words: Words, say: Say) -> None:
+    _apply(cdihooks.plan_folders(words.all("folder")), words, say)
+
+
+def _enable_cuda_compat(words: Words, say: Say) -> None:
+    driver, cuda = words.last("host-driver-version"), words.last("host-cuda-version")
+    if not driver and not cuda:
+        return
+    root = container_root(words)
+    directory = _find_compat(root, words.last("cuda-compat-container-root", _COMPAT))
+    if directory is None:
+        return
+    path, library = directory
+    note = _read_note(root, f"{path}/{library}", say)
+    if not cdihooks.prefers_compat(note, library.removeprefix("libcuda.so."), driver, cuda):
+        return
+    _apply(cdihooks.plan_compat(path), words, say, root)
+
+
+def _find_compat(root: str, directory: str) -> tuple[str, str] | None:
+    """Return the real path of the directory, inside the root, and the name of its one libcuda."""
+    from libnvc._native.path import Finder
+
+    finder = Finder(root)
+    found = finder.find(cdihooks.inside(directory))
+    if found is None or not stat.S_ISDIR(found.mode):
+        return None
+    libraries = []
+    for name in _list(root + found.path):
+        if not name.startswith("libcuda.so.") or "." not in name.removeprefix("libcuda.so."):
+            continue
+        library = finder.find(f"{found.path}/{name}")
+        if library is not None and stat.S_ISREG(library.mode):
+            libraries.append(name)
+    return (found.path, libraries[0]) if len(libraries) == 1 else None
+
+
+def _read_note(root: str, path: str, say: Say) -> dict[str, object] | None:
+    from libnvc._discover.compatnote import read_note
+    from libnvc._native.path import Finder
+    from libnvc._oci.document import loads
+
+    try:
+        fd = Finder(root).open(path)
+        try:
+            text = read_note(fd)
+        finally:
+            os.close(fd)
+        return None if text is None else loads(text)
+    except (NvcError, OSError) as error:
+        say("warning", f"{path}: its note of compatible drivers cannot be read: {error}")
+        return None
+
+
+def _disable_modification(words: Words, say: Say) -> None:
+    try:
+        params = _read(os.open(_PARAMS, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return
+    if not cdihooks.may_modify(params):
+        return
+    root = container_root(words)
+    if not _may_modify_inside(root):
+        return
+    with os.scandir(_PROC) as entries:
+        types = {
+            entry.name: "directory" if entry.is_dir(follow_symlinks=False) else "file"
+            for entry in entries
+            if not entry.is_symlink()
+        }
+    _apply(cdihooks.plan_params(params, types), words, say, root)
+
+
+def _may_modify_inside(root: str) -> bool:
+    """Tell whether the parameters that the container sees are not changed yet."""
+    from libnvc._native.path import Finder
+
+    try:
+        return cdihooks.may_modify(_read(Finder(root).open(_PARAMS)))
+    except (NvcError, OSError):
+        return True
+
+
+def _update_profile(words: Words, say: Say) -> None:
+    from libnvc._native.path import Finder
+
+    root = container_root(words)
+    finder = Finder(root)
+    dev = finder.find("/dev")
+    minors = set()
+    for name in _list(root + dev.path) if dev is not None else ():
+        digits = name.removeprefix("nvidia")
+        if name == digits or not (digits.isascii() and digits.isdigit()):
+            continue
+        node = finder.find(f"/dev/{name}")
+        if node is None or not stat.S_ISCHR(node.mode):
+            say("warning", f"/dev/{name}: not a character device")
+        else:
+            minors.add(os.minor(node.rdev))
+    if minors:
+        _apply(cdihooks.plan_profile(minors), words, say, root)
+
+
+def _chmod(words: Words, say: Say) -> None:
+    from libnvc._native.path import chmod
+
+    text, paths = words.last("mode"), words.all("path")
+    if not text or len(text) > 5 or not set(text) <= set("01234567") or int(text, 8) > 0o7777:
+        raise CommandError("input", f"invalid mode {text!r}: not an octal number up to 7777")
+    mode, root = int(text, 8), container_root(words)
+    changed: list[tuple[str, int]] = []
+    try:
+        for path in dict.fromkeys(cdihooks.inside(path) for path in paths):
+            was = chmod(root, path, mode)
+            if was is not None:
+                changed.append((path, was))
+                say("debug", f"mode of {path}: {was:o} to {mode:o}")
+    except BaseException:
+        for path, was in reversed(changed):
+            chmod(root, path, was)
+        raise
+
+
+_HOOKS: dict[str, Callable[[Words, Say], None]] = {
+    "chmod": _chmod,
+    "create-symlinks": _create_symlinks,
+    "disable-device-node-modification": _disable_modification,
+    "enable-cuda-compat": _enable_cuda_compat,
+    "update-application-profile": _update_profile,
+    "update-ldcache": _update_ldcache,
+}
+
+
+def _apply(plan: Plan, words: Words, say: Say, root: str = "") -> None:
+    from libnvc._apply.direct import apply
+    from libnvc.model import Target
+
+    applied = apply(plan, Target(pid=0, rootfs=root or container_root(words)))
+    for operation in plan.operations:
+        say("debug", f"{type(operation).__name__} {operation.path}")
+    for warning in applied.warnings:
+        say("warning", warning)
+
+
+def _list(directory: str) -> list[str]:
+    """Return names in a directory of the container; what is hostile there may only be missed."""
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry, _ in zip(entries, range(_NAMES_MAX), strict=False)]
+    except OSError:
+        return []
+
+
+def _read(fd: int) -> bytes:
+    """Return the beginning of a file, and close it."""
+    try:
+        return os.read(fd, _PARAMS_MAX)
+    finally:
+        os.close(fd)
+
+
+# --- the container's root -----------------------------------------------------------------------
+
+
+def container_root(words: Words) -> str:
+    """Return the root of the container whose state is on standard input.
+
+    Raises:
+        CommandError: it says nothing usable.
+        NvcError: the container's configuration cannot be read.
+    """
+    root = os.path.realpath(_root_of(_read_state(words.last("container-spec", "-"))))
+    if root == "/":
+        raise CommandError("input", "container state: the container's root is that of the host")
+    return root
+
+
+def _root_of(state: dict[str, object]) -> str:
+    from libnvc._oci.document import read
+
+    bundle = state.get("bundle") or state.get("bundlePath")
+    root = state.get("root")
+    if not root:
+        if not isinstance(bundle, str) or not bundle.startswith("/"):
+            raise CommandError("input", "container state: bundle: missing, or not a path")
+        part = read(f"{bundle}/config.json").get("root")
+        root = part.get("path") if isinstance(part, dict) else None
+    if not isinstance(root, str) or not root:
+        raise CommandError("input", "container state: the container's root: missing, or not a path")
+    if not root.startswith("/"):
+        if not isinstance(bundle, str) or not bundle.startswith("/"):
+            raise CommandError("input", "container state: bundle: missing, or not a path")
+        root = f"{bundle}/{root}"
+    if not root.isprintable() and any(c < " " or c == "\x7f" for c in root):
+        raise CommandError("input", f"container state: {shown(root)}: not a usable path")
+    return root
+
+
+def _read_state(path: str) -> dict[str, object]:
+    from libnvc._oci.document import MAX_SIZE, read_state
+
+    where = "failed to load container state"
+    try:
+        if path in ("", "-"):
+            data = sys.stdin.buffer.read(MAX_SIZE + 1)
+        else:
+            with open(path, "rb") as file:
+                data = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise CommandError("input", f"{where}: {shown(path)}: {error.strerror}") from error
+    if not data.strip():
+        raise CommandError("input", f"{where}: failed to decode container state: EOF")
+    try:
+        return read_state(io.BytesIO(data))
+    except NvcError as error:
+        why = error.message.removeprefix("could not decode container state: ")
+        text = f"{where}: failed to decode container state: {why}"
+        raise CommandError("input", text) from error
