@@ -15,7 +15,7 @@ from .output import OutputError, complain, hint_line, one_line, put
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 _NAME = "nvidia-ctk"
 _DOC = "Tools to set up GPUs in containers"
@@ -66,9 +66,10 @@ class Log:
     """What happens, on standard error, a line each."""
 
     def __init__(self, *, is_quiet: bool = False, is_verbose: bool = False) -> None:
-        self._levels = ("error",) if is_quiet else ("error", "warning", "info")
+        levels = ["error"] if is_quiet else ["error", "warning", "info"]
         if is_verbose and not is_quiet:
-            self._levels += ("debug",)
+            levels.append("debug")
+        self._levels = frozenset(levels)
 
     def write(self, level: str, text: str) -> None:
         """Write a line of a level: "error", "warning", "info" or "debug"."""
@@ -208,7 +209,7 @@ def _module(command: str) -> str:
     return next((module for name, _, module in COMMANDS if name == command), "")
 
 
-def _load(command: str) -> object:
+def _load(command: str) -> Any:
     from importlib import import_module
 
     return import_module(f".{_module(command)}", __package__)

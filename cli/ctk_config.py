@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 
-from libnvc._config.settings import find_config
-from libnvc._config.template import Host, changed_text, check, default_text, parse_set
+from libnvc._config.settings import find_config, known_type
+from libnvc._config.template import Host, changed_text, check, default_text
 from libnvc._engines.files import Change, commit, read_file, resolved
-from libnvc.errors import RequestError
+from libnvc.errors import ConfigError, RequestError, shown
 
-from ._flags import Flag
+from ._flags import Flag, parse_bool
 from .output import put
 
 TYPE_CHECKING = False
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .ctk import Log
+
+    Keys = tuple[str, ...]
 
 OUTPUT = Flag(name="output", aliases=("o",), doc="Write to this file")
 FLAGS = (
@@ -32,6 +34,15 @@ FLAGS = (
     Flag(name="in-place", aliases=("i",), kind=bool, doc="Write to the configuration file"),
     OUTPUT,
 )
+_ALLOWED = {
+    ("nvidia-container-runtime", "mode"): ("auto", "legacy", "csv", "cdi", "jit-cdi"),
+    ("nvidia-container-runtime", "modes", "legacy", "cuda-compat-mode"): (
+        "ldconfig",
+        "mount",
+        "hook",
+        "disabled",
+    ),
+}
 
 
 def run(values: dict[str, Any], log: Log) -> None:
@@ -47,7 +58,7 @@ def run(values: dict[str, Any], log: Log) -> None:
     if not separator:
         raise RequestError("--set-list-separator is empty")
     path = values["config-file"] or values["config"] or find_config(os.environ)
-    wanted = dict(parse_set(text, separator) for text in values["set"])
+    wanted = dict(_parse_set(text, separator) for text in values["set"])
     for keys, value in wanted.items():
         if isinstance(value, list) and any("," in item for item in value):
             log.warning(f"{'.'.join(keys)}: a comma does not separate values, {separator} does")
@@ -72,9 +83,44 @@ def write_config(data: bytes, path: str, log: Log) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    if not path:
+    if path in ("", "/dev/stdout"):
         put(data.decode())
         return
     path = resolved(path)
     made = commit([Change(path=path, before=read_file(path), after=data)])
     log.debug(f"{'Wrote' if made else 'Nothing to change in'} {path}")
+
+
+def _parse_set(text: str, separator: str) -> tuple[Keys, Any]:
+    """Read the value of `--set`: "key=value", "key" for a boolean, "features.NAME=nil" to remove.
+
+    Raises:
+        ConfigError: there is no such key, or the value is not of its type or not allowed.
+    """
+    name, equals, value = text.partition("=")
+    keys = tuple(name.split("."))
+    try:
+        return keys, _value(keys, text, value if equals else None, separator)
+    except ValueError as error:
+        raise ConfigError(f"invalid --set option {shown(text)}: {error}") from None
+
+
+def _value(keys: Keys, text: str, value: str | None, separator: str) -> Any:
+    kind = known_type(keys)
+    if isinstance(kind, str):
+        raise ValueError(f'invalid config option: undefined field: "{shown(kind)}"')
+    if kind is None:
+        raise ValueError(f"invalid config option: {'.'.join(keys)} is a table")
+    if kind is bool:
+        if keys[0] == "features" and value == "nil":
+            return None
+        try:
+            return parse_bool("true" if value is None else value)
+        except ValueError as error:
+            raise ValueError(f"invalid format: {error}") from None
+    if value is None:
+        raise ValueError(f"invalid format: expected key=value; got {shown(text)}")
+    allowed = _ALLOWED.get(keys)
+    if allowed and value not in allowed:
+        raise ValueError(f"expected one of {', '.join(allowed)}")
+    return value.split(separator) if kind is list else value

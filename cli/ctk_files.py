@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 
-from libnvc._engines.files import BACKUP_SUFFIX, Change, commit
+from libnvc._engines.files import Change, commit
 
 from .output import put
 
@@ -23,7 +23,7 @@ def apply(changes: Sequence[Change], values: Mapping[str, Any], log: Log) -> boo
     Returns:
         Whether a file was changed.
     """
-    files = [change for change in changes if not change.path.endswith(BACKUP_SUFFIX)]
+    files = [change for change in changes if not change.original]
     if values["diff"]:
         put("".join(map(diff, files)))
         return False
@@ -32,10 +32,9 @@ def apply(changes: Sequence[Change], values: Mapping[str, Any], log: Log) -> boo
         return False
     made = commit(changes)
     for change in made:
-        is_backup = change.path.endswith(BACKUP_SUFFIX)
-        if is_backup and change.after is not None:
-            log.info(f"Kept the file as it was in {change.path}")
-        elif not is_backup:
+        if change.original:
+            log.debug(f"{'Removed' if change.after is None else 'Wrote'} backup {change.path}")
+        else:
             what = (
                 "Removed empty config from" if change.after is None else "Wrote updated config to"
             )

@@ -97,7 +97,7 @@ def run(values: dict[str, Any], log: Log) -> None:
         changes = _unset(engine, path, drop_in, values["nvidia-runtime-name"])
     else:
         runtime, source = _runtime(values, log), _source(values, log)
-        changes = _configure(engine, path, drop_in, runtime, source, log)
+        changes = _configure(engine, path, drop_in, runtime, source=source, log=log)
     if apply(changes, values, log):
         log.info(f"It is recommended that {engine} daemon be restarted.")
 
@@ -159,6 +159,7 @@ def _configure(
     path: str,
     drop_in: str,
     runtime: Runtime,
+    *,
     source: dict[str, Any] | None,
     log: Log,
 ) -> Sequence[Change]:

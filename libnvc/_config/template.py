@@ -8,8 +8,7 @@ import re
 
 from .._engines import toml
 from .._engines.backup import find, give_back, put
-from ..errors import ConfigError, shown
-from .settings import check_document, known_type
+from .settings import check_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,10 +58,6 @@ _SHOWN: dict[Keys, Any] = {
     (_HOOK, "path"): "nvidia-container-runtime-hook",
     (_HOOK, "skip-mode-detection"): False,
     ("nvidia-ctk", "path"): "nvidia-ctk",
-}
-_ALLOWED = {
-    (_RUNTIME, "mode"): ("auto", "legacy", "csv", "cdi", "jit-cdi"),
-    (_RUNTIME, "modes", "legacy", "cuda-compat-mode"): ("ldconfig", "mount", "hook", "disabled"),
 }
 
 
@@ -121,13 +116,9 @@ def changed_text(path: str, data: bytes, host: Host, values: Mapping[Keys, Any])
     Raises:
         ConfigError: the file cannot be parsed, or not be changed without losing something.
     """
+    if not data.strip():
+        return default_text(host, _without_none(values)).encode()
     document = toml.parse(path, data)
-    if not document:
-        return (
-            default_text(host, _without_none(values)).encode()
-            if not data.strip()
-            else (_add_all(path, data, document, {**_shown(host), **_without_none(values)}))
-        )
     more = {k: v for k, v in _shown(host).items() if find(document, k) is None and k not in values}
     return _add_all(path, data, document, {**more, **values})
 
@@ -207,53 +198,3 @@ def check(path: str, data: bytes) -> Config:
     if features is not None or "features" not in document:
         document["features"] = {**(features or {}), "allow-ldconfig-from-container": True}
     return check_document(path, document)
-
-
-def parse_set(text: str, separator: str) -> tuple[Keys, Any]:
-    """Read the value of `--set`: "key=value", "key" for a boolean, "features.NAME=nil" to remove.
-
-    Raises:
-        ConfigError: there is no such key, or the value is not of its type or not allowed.
-    """
-    name, equals, value = text.partition("=")
-    keys = tuple(name.split("."))
-    try:
-        return keys, _value(keys, text, value if equals else None, separator)
-    except ValueError as error:
-        raise ConfigError(f"invalid --set option {shown(text)}: {error}") from None
-
-
-def _value(keys: Keys, text: str, value: str | None, separator: str) -> Any:
-    kind = known_type(keys)
-    if isinstance(kind, str):
-        raise ValueError(f'invalid config option: undefined field: "{shown(kind)}"')
-    if kind is None:
-        raise ValueError(f"invalid config option: {'.'.join(keys)} is a table")
-    if kind is bool:
-        if keys[0] == "features" and value == "nil":
-            return None
-        try:
-            return parse_bool("true" if value is None else value)
-        except ValueError as error:
-            raise ValueError(f"invalid format: {error}") from None
-    if value is None:
-        raise ValueError(f"invalid format: expected key=value; got {shown(text)}")
-    allowed = _ALLOWED.get(keys)
-    if allowed and value not in allowed:
-        raise ValueError(f"expected one of {', '.join(allowed)}")
-    return value.split(separator) if kind is list else value
-
-
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
-
-
-def parse_bool(text: str) -> bool:
-    """Return what a word says, as Go reads it.
-
-    Raises:
-        ValueError: it says neither; the text is Go's.
-    """
-    if text not in (*_TRUE, *_FALSE):
-        raise ValueError(f'strconv.ParseBool: parsing "{shown(text)}": invalid syntax')
-    return text in _TRUE

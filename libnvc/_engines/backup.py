@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file was before it was changed: kept beside it, as `FILE.bak-nvidia`.
+"""What a file was before it was changed: kept below a directory of its own, under its full path.
+
+It is not kept beside the file: some engines read whatever is in a directory.
 
 A document here is a dict of dicts, as JSON and TOML have them. What was written into one is known
 by the paths (tuples of keys) that were set.
@@ -8,9 +10,10 @@ by the paths (tuples of keys) that were set.
 from __future__ import annotations
 
 import copy
+import os
 
 from .._record import Record
-from .files import BACKUP_SUFFIX, Change, read_file
+from .files import Change, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     Keys = tuple[str, ...]
     Document = MutableMapping[str, Any]
+
+#: for root
+BACKUPS = "/var/lib/libnvc/backup"
 
 _MISSING = object()
 
@@ -33,6 +39,17 @@ class Original(Record):
 
     data: bytes | None
     document: dict[str, Any] | None
+
+
+def backup_of(path: str) -> str:
+    """Return where the backup of a file, by its absolute path, is: of root, of anybody else.
+
+    `XDG_STATE_HOME` changes it for both.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not state and os.geteuid() == 0:
+        return BACKUPS + path
+    return f"{state or os.path.expanduser('~/.local/state')}/libnvc/backup{path}"
 
 
 def find(document: Any, keys: Keys) -> Any:
@@ -82,9 +99,9 @@ def find_original(
     Raises:
         ConfigError: the backup cannot be read or parsed.
     """
-    data = read_file(path + BACKUP_SUFFIX)
+    data = read_file(backup_of(path))
     if data is not None:
-        return Original(data=data, document=parse(path + BACKUP_SUFFIX, data))
+        return Original(data=data, document=parse(backup_of(path), data))
     rest = copy.deepcopy(document)
     for keys in ours:
         give_back(rest, keys, {})
@@ -99,14 +116,14 @@ def keep(path: str, data: bytes | None, *, is_ours: bool) -> list[Change]:
         data: its bytes, None if it is not there: then an old backup says nothing any more.
         is_ours: whether it holds what we wrote: then the backup that there is stays.
     """
-    backup = path + BACKUP_SUFFIX
+    backup = backup_of(path)
     kept = read_file(backup)
     if is_ours and kept is not None:
         return []
-    return [Change(path=backup, before=kept, after=data, model=path)]
+    return [Change(path=backup, before=kept, after=data, original=path)]
 
 
 def drop(path: str) -> list[Change]:
     """Return the change that removes the backup of a file."""
-    backup = path + BACKUP_SUFFIX
-    return [Change(path=backup, before=read_file(backup), after=None)]
+    backup = backup_of(path)
+    return [Change(path=backup, before=read_file(backup), after=None, original=path)]

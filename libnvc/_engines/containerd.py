@@ -8,15 +8,15 @@ import os
 
 from ..errors import ConfigError, shown
 from . import toml
-from .backup import Original, drop, find, keep
-from .files import BACKUP_SUFFIX, Change, read_file, resolved
+from .backup import backup_of, drop, find, keep, put
+from .files import Change, read_file, resolved
 from .runtime import Format, Places, change_file, copied, restore_file, set_runtime, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .backup import Document, Keys
+    from .backup import Document
     from .runtime import Runtime
 
 CONFIG = "/etc/containerd/config.toml"
@@ -26,6 +26,11 @@ DUMP = (("containerd", "config", "dump"),)
 
 _PLUGINS = {1: "cri", 2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 _SHIM = "io.containerd.runc.v2"
+_BUILT_IN = "runc"
+_LOST = (
+    "containerd before 2.1 has no runtime runc any more: run `containerd config default` into the "
+    "main file first, or use --nvidia-set-as-default"
+)
 #: for want of a runtime to copy from
 _PLAIN = {
     "privileged_without_host_devices": False,
@@ -75,17 +80,26 @@ def configure(
     version = version_of(path, source)
     keys = _places(version, runtime.name)
     entry, warnings = _entry(path, source, version, runtime)
+    others = _lost(path, source, keys)
+    if others and not source:
+        others = {}
+        if not runtime.is_default:
+            warnings.append(_LOST)
     if version == 1:
-        _check_tables(path, main, keys)
+        table(path, main, keys.entry[:-1])
 
         def change(document: Document) -> None:
             set_runtime(document, runtime, keys, entry)
+            for name, other in others.items():
+                put(document, (*keys.entry[:-1], name), other)
 
         return change_file(path, _FORM, change, keys.entry), warnings
     new, before = _drop_in(drop_in, source, version)
     if find(new, keys.default) == runtime.name:
         del table(path, new, keys.default[:-1])[keys.default[-1]]
     set_runtime(new, runtime, keys, entry)
+    for name, other in others.items():
+        put(new, (*keys.entry[:-1], name), other)
     changes = [Change(path=drop_in, before=before, after=toml.write(new).encode())]
     return [*changes, *_with_import(path, drop_in, version)], warnings
 
@@ -125,11 +139,16 @@ def _places(version: int, name: str) -> Places:
         entry=(*top, "runtimes", name),
         default=(*top, "default_runtime_name"),
         cdi=(*(top if version == 1 else plugin), "enable_cdi"),
+        also=(*top, "runtimes", _BUILT_IN) if version == 1 else (),
     )
 
 
-def _check_tables(path: str, document: dict[str, Any], keys: Places) -> None:
-    table(path, document, keys.entry[:-1])
+def _lost(path: str, source: dict[str, Any], keys: Places) -> dict[str, Any]:
+    """Return what containerd has by itself and, before 2.1, loses once a runtime is configured."""
+    is_needed = find(source, keys.default) in (None, "", _BUILT_IN)
+    if table(path, source, keys.entry[:-1]) or not is_needed:
+        return {}
+    return {_BUILT_IN: {"runtime_type": _SHIM}}
 
 
 def _entry(
@@ -164,10 +183,8 @@ def _drop_in(
     now = toml.parse(path, before or b"")
     keys = _places(version, "")
     plugin, runtimes = keys.entry[:2], keys.entry[:-1]
-    others = [
-        *(now.keys() - {"version", "plugins"}),
-        *(now.get("plugins", {}).keys() - {plugin[1]}),
-    ]
+    plugins = table(path, now, ("plugins",))
+    others = [*(now.keys() - {"version", "plugins"}), *(plugins.keys() - {plugin[1]})]
     if others:
         why = f"{shown(others[0])} is not of this command: name another file by --drop-in-config"
         raise ConfigError(f"{shown(path)}: {why}", path=path, step="parse")
@@ -222,13 +239,13 @@ def _without_import(path: str, drop_in: str) -> list[Change]:
     document = toml.parse(path, before or b"")
     if before is None or pattern not in _imports(path, document) or _has_others(drop_in):
         return [Change(path=path, before=before, after=before)]
-    kept = read_file(path + BACKUP_SUFFIX)
+    kept = read_file(backup_of(path))
     if kept is None:
         # Only a file that this command made is known to have had no such line.
         is_made = document.keys() <= {"version", "imports"} and document["imports"] == [pattern]
         return [Change(path=path, before=before, after=None if is_made else before)]
-    original = toml.parse(path + BACKUP_SUFFIX, kept)
-    if pattern in _imports(path + BACKUP_SUFFIX, original):
+    original = toml.parse(backup_of(path), kept)
+    if pattern in _imports(backup_of(path), original):
         return [Change(path=path, before=before, after=before)]
 
     def change(document: Document) -> None:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
-BACKUP_SUFFIX = ".bak-nvidia"
-
 _NEW_SUFFIX = ".nvidia-new"
 _MAX_SIZE = 16 << 20  # bytes
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -31,13 +29,13 @@ class Change(Record):
         path: the file, links resolved.
         before: its bytes, None if there is no such file.
         after: its bytes then, None to remove it.
-        model: the file whose owner and mode a new file gets, "" for the caller's and 0644.
+        original: of a backup, the file whose owner and mode it gets; else "".
     """
 
     path: str
     before: bytes | None
     after: bytes | None
-    model: str = ""
+    original: str = ""
 
 
 def resolved(path: str) -> str:
@@ -127,7 +125,7 @@ def _apply(change: Change, directory: int) -> None:
         new = f".{name}{_NEW_SUFFIX}"
         _remove(new, directory)
         try:
-            _write(new, directory, change.after, path if change.model == "" else change.model)
+            _write(new, directory, change.after, change.original or path)
             os.rename(new, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             _remove(new, directory)

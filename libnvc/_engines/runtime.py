@@ -55,11 +55,13 @@ class Places(Record):
         entry: its table.
         default: the name of the default runtime.
         cdi: whether the engine reads CDI specifications.
+        also: what else may have been added; () for nothing.
     """
 
     entry: Keys
     default: Keys
     cdi: Keys
+    also: Keys = ()
 
 
 def set_runtime(document: Document, runtime: Runtime, keys: Places, entry: dict[str, Any]) -> None:
@@ -96,7 +98,8 @@ def copied(runtimes: dict[str, Any], default: Any) -> dict[str, Any] | None:
     names = [default] if isinstance(default, str) and not default.startswith("nvidia") else []
     for name in (*names, "runc", "crun"):
         if isinstance(runtimes.get(name), dict):
-            return copy.deepcopy(runtimes[name])
+            entry: dict[str, Any] = copy.deepcopy(runtimes[name])
+            return entry
     return None
 
 
@@ -152,6 +155,8 @@ def restore_file(path: str, form: Format, name: str, keys: Places) -> list[Chang
     if find(document, keys.default) == name:
         ours.append(keys.default)
     switch = [keys.cdi] if find(document, keys.cdi) is True else []
+    if keys.also:
+        switch.append(keys.also)
     original = find_original(path, document, [*ours, *switch], form.parse)
 
     def change(document: Document) -> None:

@@ -12,7 +12,7 @@ from .host import private_mounts
 from .oci import ContainerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -61,6 +61,7 @@ class Containerd:
         *,
         handlers: Mapping[str, str | Path] | None = None,
         sandbox: str = "",
+        configure: Callable[[Path], None] | None = None,
     ) -> None:
         """Take a directory for all it keeps: made if missing, and short, for a socket's path.
 
@@ -71,11 +72,13 @@ class Containerd:
             handlers: runtimes of the Container Runtime Interface, by the names that pods ask for,
                 "runc" too; None: there is no such interface.
             sandbox: the image of a pod's own container.
+            configure: is called with the path of `config.toml` before containerd starts.
         """
         self.cri = Cri(directory / "socket")
         self._directory = directory
         self._environment = dict(environment)
         self._host = list(host)
+        self._configure = configure
         self._configuration = _CONFIG.format(
             directory=directory, disabled=_PLUGIN if handlers is None else ""
         )
@@ -89,6 +92,8 @@ class Containerd:
         self._directory.mkdir(parents=True, exist_ok=True)
         config = self._directory / "config.toml"
         config.write_text(self._configuration)
+        if self._configure is not None:
+            self._configure(config)
         self._daemon.start([*private_mounts(), *self._host, "containerd", "--config", config])
         return self
 

@@ -14,7 +14,7 @@ from .host import private_mounts
 from .oci import ContainerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -37,6 +37,7 @@ class Dockerd:
         *,
         configuration: Mapping[str, Any] | None = None,
         host: Sequence[str] = (),
+        configure: Callable[[Path], None] | None = None,
     ) -> None:
         """Take a directory for all it keeps: made if missing, and short, for a socket's path.
 
@@ -46,6 +47,7 @@ class Dockerd:
                 is taken.
             configuration: what `daemon.json` shall say.
             host: a command to put before dockerd's (`on_host`).
+            configure: is called with the path of `daemon.json` before dockerd starts.
 
         Raises:
             FileNotFoundError: no dockerd on that PATH.
@@ -61,12 +63,15 @@ class Dockerd:
         self._environment = {**environment, "DOCKER_CONFIG": f"{directory}/client"}
         self._configuration = dict(configuration or {})
         self._host = list(host)
+        self._configure = configure
         self._daemon = Daemon(directory, environment)
 
     def __enter__(self) -> Self:
         here = self.directory
         here.mkdir(parents=True, exist_ok=True)
         (here / "daemon.json").write_text(json.dumps(self._configuration))
+        if self._configure is not None:
+            self._configure(here / "daemon.json")
         self._daemon.start(
             [
                 *(*private_mounts(), *self._host, self._dockerd),

@@ -7,6 +7,7 @@ The driver is a simulated one in a directory of its own, which config.toml names
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +29,7 @@ from libnvc.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -91,6 +92,24 @@ def nvidia_runtime(commands: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def configured(commands: Path, nvidia_runtime: Path) -> Callable[..., Callable[[Path], None]]:
+    """Give what has `nvidia-ctk` change an engine's configuration."""
+
+    def make(engine: str, *options: str) -> Callable[[Path], None]:
+        def configure(path: Path) -> None:
+            words = [*("runtime", "configure", f"--runtime={engine}", f"--config={path}"), *options]
+            if engine == "containerd":
+                words.append(f"--drop-in-config={path.parent}/conf.d/99-nvidia.toml")
+            words.append(f"--nvidia-runtime-path={nvidia_runtime}")
+            state = {"XDG_STATE_HOME": str(path.parent / "state")}
+            subprocess.run([commands / "nvidia-ctk", *words], check=True, env=state)
+
+        return configure
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def config(dgx_a100: Path) -> str:
     """Return what config.toml holds: where the simulated driver is."""
     return f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
@@ -144,17 +163,16 @@ def engine_path(request: pytest.FixtureRequest) -> list[Path]:
 @pytest.fixture(scope="session")
 def dockerd(
     tmp_path_factory: pytest.TempPathFactory,
-    nvidia_runtime: Path,
+    configured: Callable[..., Callable[[Path], None]],
     environment: dict[str, str],
     engine_path: list[Path],
     images: dict[str, Image],
 ) -> Iterator[Dockerd]:
     """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2."""
-    configuration = {"runtimes": {"nvidia": {"path": str(nvidia_runtime)}}}
     with Dockerd(
         tmp_path_factory.mktemp("dockerd"),
         environment,
-        configuration=configuration,
+        configure=configured("docker"),
         host=with_cgroups("v2") if engine_path else (),
     ) as dockerd:
         for name in ("plain", "gpus"):
@@ -165,7 +183,7 @@ def dockerd(
 @pytest.fixture(scope="session")
 def containerd(
     tmp_path_factory: pytest.TempPathFactory,
-    nvidia_runtime: Path,
+    configured: Callable[..., Callable[[Path], None]],
     environment: dict[str, str],
     images: dict[str, Image],
 ) -> Iterator[Containerd]:
@@ -173,8 +191,9 @@ def containerd(
     with Containerd(
         tmp_path_factory.mktemp("cri"),
         environment,
-        handlers={"runc": "runc", "nvidia": nvidia_runtime},
+        handlers={"runc": "runc"},
         sandbox=images["sandbox"].name,
+        configure=configured("containerd"),
     ) as containerd:
         for image in images.values():
             containerd.load(image.archive, image.name)

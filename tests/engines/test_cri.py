@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from libnvc.testing import ContainerFailedError
+from libnvc.testing import Containerd, ContainerFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from libnvc.testing import Containerd
     from tests.conftest import CheckGpus
+    from tests.engines.conftest import Image
 
 pytestmark = pytest.mark.root
 
@@ -70,3 +71,27 @@ def test_the_handler_leaves_an_ordinary_container_alone(containerd: Containerd, 
         done = pod.start("one", plain).exec("sh", "-c", "ls /dev; cat /proc/self/mounts")
     assert (done.returncode, done.stderr) == (0, "")
     assert "nvidia" not in done.stdout
+
+
+def test_the_default_runtime(
+    tmp_path_factory: pytest.TempPathFactory,
+    environment: dict[str, str],
+    configured: Callable[..., Callable[[Path], None]],
+    images: dict[str, Image],
+    check_gpus: CheckGpus,
+) -> None:
+    """Where no other is configured, runc, which containerd has by itself, is still there."""
+    with Containerd(
+        tmp_path_factory.mktemp("cri"),
+        environment,
+        handlers={},
+        sandbox=images["sandbox"].name,
+        configure=configured("containerd", "--set-as-default"),
+    ) as containerd:
+        for name in ("sandbox", "gpus"):
+            containerd.load(images[name].archive, images[name].name)
+        with containerd.cri.pod("default") as pod:
+            check_gpus(pod.start("one", images["gpus"].name).exec, range(8))
+        with containerd.cri.pod("runc", "runc") as pod:
+            done = pod.start("one", images["gpus"].name).exec("ls", "/dev")
+        assert "nvidia" not in done.stdout

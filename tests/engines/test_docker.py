@@ -11,6 +11,7 @@ import pytest
 from libnvc.testing import ContainerFailedError, Dockerd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import CheckGpus
@@ -92,17 +93,14 @@ def test_an_update_leaves_the_gpu(dockerd: Dockerd, plain: str, check_gpus: Chec
 def test_the_default_runtime(
     tmp_path: Path,
     environment: dict[str, str],
-    nvidia_runtime: Path,
+    configured: Callable[..., Callable[[Path], None]],
     images: dict[str, Image],
     check_gpus: CheckGpus,
 ) -> None:
     """It sees every container; with `--gpus` the hook is there, too, and only one gives GPUs."""
-    configuration = {
-        "runtimes": {"nvidia": {"path": str(nvidia_runtime)}},
-        "default-runtime": "nvidia",
-    }
+    configure = configured("docker", "--set-as-default")
     plain, gpus = images["plain"], images["gpus"]
-    with Dockerd(tmp_path / "d", environment, configuration=configuration) as dockerd:
+    with Dockerd(tmp_path / "d", environment, configure=configure) as dockerd:
         for image in (plain, gpus):
             dockerd.load(image.archive)
         check_gpus(partial(dockerd.docker, *RUN, gpus.name), range(8))
