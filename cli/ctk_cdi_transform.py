@@ -51,5 +51,6 @@ def run(values: dict[str, Any], log: Log) -> None:
     text = to_text(moved, form)
     if path:
         write_file(path, text)
+        log.info(f"Wrote {path}")
     else:
         put(text)

@@ -97,11 +97,13 @@ def _named(old: Document, new: Generated, version: str) -> Iterator[str]:
     yield from _compared("devices", before, after)
     nodes, now = _nodes(old), _nodes(new.document)
     yield from _compared("device nodes", nodes, now)
-    for path in nodes.keys() & now.keys():
-        if nodes[path] != now[path]:
+    for path in nodes:
+        if path in now and nodes[path] != now[path]:
             yield f"{shown(path)}: {_number(now[path])} here, {_number(nodes[path])} in the file"
     yield from _compared("files", _mounts(old), _mounts(new.document))
-    for name in before.keys() & after.keys():
+    for name in before:
+        if name not in after:
+            continue
         ours, theirs = _own_nodes(before[name]), _own_nodes(after[name])
         if ours.keys() != theirs.keys():
             yield f"device {shown(name)} has other nodes"

@@ -19,7 +19,7 @@ from .._planner.nodes import plan_nodes
 from .._planner.select import select
 from .._record import Record
 from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits
-from ..errors import MissingDeviceError, RequestError, UnknownDeviceError, shown
+from ..errors import MissingDeviceError, ProbeError, RequestError, UnknownDeviceError, shown
 from ..model import CAPABILITIES, DriverFile, Inventory, Layout, Request
 from ..plan import Env, Plan
 from .members import SPEC, VERSIONS, Place, read_table
@@ -86,8 +86,8 @@ def generate(options: Options) -> Generated:
     _check(options)
     mode = _mode(options)
     if mode in ("csv", "wsl"):
-        what = {"csv": "Tegra systems", "wsl": "the Windows Subsystem for Linux"}[mode]
-        raise RequestError(f"discovery mode {mode}: {what} are not supported")
+        what = {"csv": "Tegra", "wsl": "the Windows Subsystem for Linux"}[mode]
+        raise RequestError(f"discovery mode {mode}: not supported: drivers of {what}")
     file = _File(options)
     if mode == "nvml":
         file.add_gpus()
@@ -155,9 +155,7 @@ class _File:
 
     def add_gpus(self) -> None:
         """Add GPUs and MIG devices."""
-        inventory = self._discover()
-        if any(gpu.mig_capable or not gpu.uuid for gpu in inventory.gpus):
-            inventory = probe(inventory)
+        inventory = self._probed(self._discover())
         request = Request(capabilities=_EVERYTHING, layout=Layout(mirrors_host=True))
         self._set_common(make_plan(inventory, request))
         if "none" in self._options.device_id:
@@ -169,6 +167,18 @@ class _File:
             edits = self._edits(plan)
             for name in _names(gpu, mig, self._options.device_name_strategy):
                 self._add(name, edits)
+
+    def _probed(self, inventory: Inventory) -> Inventory:
+        """Ask NVML where GPUs are divided, or may be: then they are no devices."""
+        if not any(gpu.mig_capable or not gpu.uuid for gpu in inventory.gpus):
+            return inventory
+        try:
+            return probe(inventory)
+        except ProbeError as error:
+            if any(gpu.mig_devices or not gpu.uuid for gpu in inventory.gpus):
+                raise
+            self._warnings.append(f"GPUs are taken to be without MIG: {error}")
+            return inventory
 
     def _chosen(self, inventory: Inventory) -> Iterator[tuple[Gpu, MigDevice | None]]:
         if "all" not in self._options.device_id:
@@ -447,4 +457,5 @@ def _depth(path: str) -> tuple[int, str]:
 def _drop_groups(document: Document) -> bool:
     """Take additional groups out of a document; return whether there were any."""
     edits = [document["containerEdits"], *(d["containerEdits"] for d in document["devices"])]
-    return any([part.pop("additionalGids", None) is not None for part in edits])
+    dropped = [part.pop("additionalGids", None) for part in edits]
+    return any(dropped)

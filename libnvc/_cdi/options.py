@@ -106,7 +106,7 @@ def read_stamp(text: str) -> tuple[list[str] | None, str]:
     version = ""
     for line in text.split("\n", 4)[:4]:
         said = line.removeprefix("# ") if line.startswith("# ") else ""
-        if said.partition(" --")[0] == _COMMAND:
+        if f"{said} ".startswith(f"{_COMMAND} "):
             try:
                 flags = shlex.split(said)[len(_COMMAND.split()) :]
             except ValueError:

@@ -77,10 +77,9 @@ def _word(value: Any) -> str:
         return text  # a version, which no YAML takes for a number
     start = text[2:3] if text.startswith("--") else text[:1]
     is_plain = start in _FIRST and start != "" and _SAFE.issuperset(text)
-    if is_plain and not text.endswith(":") and text.lower() not in _WORDS:
-        # a number is what begins like one: ".5" does
-        if not (text[0] == "." and text[1:2].isdigit()):
-            return text
+    is_number = text[:1] == "." and text[1:2].isdigit()
+    if is_plain and not text.endswith(":") and text.lower() not in _WORDS and not is_number:
+        return text
     return _quoted(text)
 
 
@@ -136,4 +135,4 @@ def _make_directory(path: str) -> None:
             os.mkdir(path)
         except FileExistsError:
             return
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103 (engines of ordinary users look into it)
