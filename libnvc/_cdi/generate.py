@@ -12,7 +12,7 @@ from .._discover import discover
 from .._discover.nodes import find_nodes
 from .._discover.nvml import probe
 from .._discover.root import DriverRoot
-from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY
+from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, MPS_DIRECTORY
 from .._oci.wanted import is_cdi_kind
 from .._planner.build import make_plan
 from .._planner.nodes import plan_nodes
@@ -265,7 +265,7 @@ class _File:
             dev_root=options.dev_root,
             extras=_below(options.driver_root, options.config_search_path),
             skip=frozenset(("persistenced", "fabricmanager") if options.no_ipc else ()),
-            **({"mps_directory": ""} if options.no_ipc else {}),
+            mps_directory="" if options.no_ipc else MPS_DIRECTORY,
         )
 
     def _set_common(self, plan: Plan) -> None:
@@ -436,7 +436,7 @@ def _simplified(edits: Document, common: Document | None = None) -> Document:
             if item not in kept:
                 kept.append(item)
         if member in _PATHS:
-            kept.sort(key=lambda item, key=_PATHS[member]: _depth(item[key]))
+            kept = _by_depth(kept, _PATHS[member])
         elif member == "additionalGids":
             kept.sort()
         simple[member] = kept
@@ -450,8 +450,9 @@ def _simplified(edits: Document, common: Document | None = None) -> Document:
     return own or simple  # a device that changes nothing is none
 
 
-def _depth(path: str) -> tuple[int, str]:
-    return path.count("/"), path
+def _by_depth(items: list[Document], member: str) -> list[Document]:
+    """Sort by number of components, then by name, of a path."""
+    return sorted(items, key=lambda item: (item[member].count("/"), item[member]))
 
 
 def _drop_groups(document: Document) -> bool:

@@ -108,10 +108,12 @@ class _Edits:
             self._links[is_graphics].append(f"{operation.target}::{operation.path}")
         elif isinstance(operation, LoaderCache):
             self._add_cache(operation)
-        elif not self._is_made_by_hook(operation):
-            if not isinstance(operation, BindMount):
-                _refuse(operation)
+        elif self._is_made_by_hook(operation):
+            return
+        elif isinstance(operation, BindMount):
             self._mounts.append(_mount(operation))
+        else:
+            _refuse(operation)
 
     def _is_made_by_hook(self, operation: Operation) -> bool:
         """Tell whether a hook makes what an operation does; it is called then."""
@@ -210,8 +212,8 @@ def _link_words(links: list[str]) -> list[str]:
 
 def _mount(operation: BindMount) -> Document:
     given = operation.options
-    options = [word for word in ("ro", "nosuid", "nodev") if word in given]
-    options += ["rbind", "rprivate", *(word for word in ("noexec",) if word in given)]
+    order = ("ro", "nosuid", "nodev", "rbind", "rprivate", "noexec")
+    options = [word for word in order if word in (*given, "rbind", "rprivate")]
     return {
         "hostPath": operation.source,
         "containerPath": operation.path,

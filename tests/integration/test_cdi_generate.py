@@ -24,7 +24,7 @@ pytestmark = pytest.mark.root
 def spec_dir(tmp_path: Path, commands: Path, dgx_a100_mig: Path) -> Path:
     """Return a directory with the file of a DGX A100, two of whose GPUs are divided."""
     directory = tmp_path / "cdi"
-    command = [
+    command: list[str | Path] = [
         *(commands / "nvidia-ctk", "cdi", "generate", f"--driver-root={dgx_a100_mig}"),
         f"--nvidia-cdi-hook-path={commands / 'nvidia-cdi-hook'}",
         f"--output={directory / 'nvidia.yaml'}",
