@@ -146,45 +146,21 @@ def _with(path: str, data: bytes, document: dict[str, Any], keys: Keys, value: A
 
     if value is not None and find(document, keys) is None:
         change(document)
-        text = data.decode()
-        for new in (_uncommented(text, keys, value), _inserted(text, keys, value)):
-            if new is not None and toml.says(new.encode(), document):
-                return new.encode()
+        new = _uncommented(data.decode(), keys, value)
+        if new is not None and toml.says(new.encode(), document):
+            return new.encode()
     return toml.edit(path, data, change)
 
 
-def _section(lines: list[str], table: Keys) -> tuple[int, int] | None:
-    """Return the first line of a table after its header, and the line after its last."""
-    start = None if table else 0
-    for index, line in enumerate(lines):
-        if not re.match(r"[ \t]*\[", line):
-            continue
-        if start is not None:
-            return start, index
-        if re.fullmatch(rf"[ \t]*\[{re.escape('.'.join(table))}\][ \t]*(#.*)?", line.rstrip()):
-            start = index + 1
-    return None if start is None else (start, len(lines))
-
-
 def _uncommented(text: str, keys: Keys, value: Any) -> str | None:
-    lines = text.splitlines(keepends=True)
-    section = _section(lines, keys[:-1])
+    lines = toml.lines_of(text)
+    section = toml.find_section(lines, keys[:-1])
     for index in range(*section) if section else ():
         if re.match(rf"[ \t]*#[ \t]*{re.escape(keys[-1])}[ \t]*=", lines[index]):
             end = lines[index][len(lines[index].rstrip("\r\n")) :]
             lines[index] = f"{keys[-1]} = {toml.value_text(value)}{end}"
             return "".join(lines)
     return None
-
-
-def _inserted(text: str, keys: Keys, value: Any) -> str:
-    lines = text.splitlines(keepends=True)
-    line = f"{keys[-1]} = {toml.value_text(value)}\n"
-    section = _section(lines, keys[:-1])
-    if section:
-        return "".join([*lines[: section[0]], line, *lines[section[0] :]])
-    end = "" if not text or text.endswith("\n") else "\n"
-    return f"{text}{end}\n[{'.'.join(keys[:-1])}]\n{line}"
 
 
 def check(path: str, data: bytes) -> Config:

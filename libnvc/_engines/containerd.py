@@ -79,12 +79,17 @@ def configure(
     source = main if source is None else source
     version = version_of(path, source)
     keys = _places(version, runtime.name)
-    entry, warnings = _entry(path, source, version, runtime)
     others = _lost(path, source, keys)
+    warnings = []
     if others and not source:
         others = {}
         if not runtime.is_default:
             warnings.append(_LOST)
+    runtimes = {**table(path, source, keys.entry[:-1]), **others}
+    entry = copied(runtimes, find(source, keys.default))
+    if entry is None:
+        warnings.append("Could not infer options from runtimes [runc crun]")
+    entry = _entry(path, entry or dict(_PLAIN), version, runtime)
     if version == 1:
         table(path, main, keys.entry[:-1])
 
@@ -123,7 +128,7 @@ def unset(path: str, drop_in: str, name: str) -> list[Change]:
     runtimes = table(drop_in, new, keys.entry[:-1])
     runtimes.pop(name, None)
     own = table(path, main, keys.entry[:-1])
-    if runtimes.keys() - own.keys():
+    if runtimes.keys() - own.keys() - {_BUILT_IN}:
         return [Change(path=drop_in, before=before, after=toml.write(new).encode())]
     # First nobody asks for it any more, then it goes.
     return [
@@ -151,16 +156,7 @@ def _lost(path: str, source: dict[str, Any], keys: Places) -> dict[str, Any]:
     return {_BUILT_IN: {"runtime_type": _SHIM}}
 
 
-def _entry(
-    path: str, source: dict[str, Any], version: int, runtime: Runtime
-) -> tuple[dict[str, Any], list[str]]:
-    keys = _places(version, runtime.name)
-    runtimes = table(path, source, keys.entry[:-1])
-    entry = copied(runtimes, find(source, keys.default))
-    warnings = []
-    if entry is None:
-        warnings.append("Could not infer options from runtimes [runc crun]")
-        entry = dict(_PLAIN)
+def _entry(path: str, entry: dict[str, Any], version: int, runtime: Runtime) -> dict[str, Any]:
     entry["runtime_type"] = entry.get("runtime_type") or _SHIM
     options = entry.setdefault("options", {})
     if not isinstance(options, dict):
@@ -168,7 +164,7 @@ def _entry(
     options["BinaryName"] = runtime.path
     if version == 1:
         options["Runtime"] = runtime.path
-    return entry, warnings
+    return entry
 
 
 def _drop_in(

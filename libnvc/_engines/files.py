@@ -55,10 +55,13 @@ def read_file(path: str) -> bytes | None:
         return None
     except OSError as error:
         _fail(path, "open", error)
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ConfigError(f"{shown(path)}: not a regular file", path=path, step="open")
-        data = file.read(_MAX_SIZE + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(_MAX_SIZE + 1)
+    finally:
+        os.close(fd)
     if len(data) > _MAX_SIZE:
         raise ConfigError(f"{shown(path)}: larger than {_MAX_SIZE} bytes", path=path, step="read")
     return data

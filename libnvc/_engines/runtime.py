@@ -158,15 +158,18 @@ def restore_file(path: str, form: Format, name: str, keys: Places) -> list[Chang
     if keys.also:
         switch.append(keys.also)
     original = find_original(path, document, [*ours, *switch], form.parse)
+    if original.document is not None:
+        ours += switch
+    # What the original had of this runtime goes, too.
+    base = copy.deepcopy(original.document or {})
+    if find(base, keys.entry) is not None:
+        del table(path, base, keys.entry[:-1])[name]
+    if find(base, keys.default) == name:
+        del table(path, base, keys.default[:-1])[keys.default[-1]]
 
     def change(document: Document) -> None:
-        if original.document is not None:
-            for place in (*ours, *switch):
-                give_back(document, place, original.document)
-        # It may have been in the original, too, or nobody knows what that was.
-        give_back(document, keys.entry, {})
-        if find(document, keys.default) == name:
-            give_back(document, keys.default, {})
+        for place in ours:
+            give_back(document, place, base)
 
     wanted = copy.deepcopy(document)
     change(wanted)

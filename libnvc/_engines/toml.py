@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 
@@ -11,7 +12,7 @@ from .files import decoded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -112,22 +113,124 @@ def edit(path: str, data: bytes, change: Callable[[MutableMapping[str, Any]], No
     Raises:
         ConfigError: the file cannot be parsed, or not be changed without losing something.
     """
+    document = parse(path, data)
+    wanted = copy.deepcopy(document)
+    change(wanted)
+    text = data.decode()
+    for keys, _ in _added(wanted, document):
+        text = _without(text, keys)
+    for keys, value in _added(document, wanted):
+        text = inserted(text, keys, value)
+    new = text.encode()
+    if says(new, wanted):
+        return new
+    # There is more to it than keys in tables with headers.
+    for start in (new, data):
+        edited = _edited(start, change)
+        if edited is not None and says(edited, wanted) and edited.count(b"#") >= start.count(b"#"):
+            return edited
+    message = f"{shown(path)}: cannot be changed without losing comments or order"
+    raise ConfigError(message, path=path, step="edit", hint="edit this file by hand")
+
+
+def _edited(data: bytes, change: Callable[[MutableMapping[str, Any]], None]) -> bytes | None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    wanted = parse(path, data)
-    change(wanted)
     try:
         document = tomlkit.parse(data.decode())
         change(document)
-        new = tomlkit.dumps(document).encode()
-        if says(new, wanted):
-            return new
-    # What tomlkit raises for documents it does not understand is not only its own errors.
+        return tomlkit.dumps(document).encode()
+    # What it raises for documents that it does not understand is not only its own errors.
     except (TOMLKitError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        pass
-    message = f"{shown(path)}: cannot be changed without losing comments or order"
-    raise ConfigError(message, path=path, step="edit", hint="edit this file by hand")
+        return None
+
+
+def _added(
+    document: Mapping[str, Any], wanted: Mapping[str, Any], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what one document has and the other does not: keys and value."""
+    for key, value in wanted.items():
+        if key not in document:
+            yield (*names, key), value
+        elif isinstance(value, dict) and isinstance(document[key], dict):
+            yield from _added(document[key], value, (*names, key))
+
+
+def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
+    """Return a text with a new key after the header of its table, or with a new table at the end.
+
+    Where the table has no header of its own the result may be none, or mean something else.
+    """
+    lines = lines_of(text)
+    if not _is_table(value):
+        line = f"{_key(keys[-1])} = {value_text(value)}\n"
+        section = find_section(lines, keys[:-1])
+        if section is not None:
+            return "".join([*lines[: section[0]], line, *lines[section[0] :]])
+        keys, value = keys[:-1], {keys[-1]: value}
+    end = "" if not text or text.endswith("\n") else "\n"
+    header = f"[{'.'.join(map(_key, keys))}]"
+    below = "".join(f"{line}\n" for line in _lines(value, keys, "", frozenset()))
+    return f"{text}{end}\n{header}\n{below}"
+
+
+def _without(text: str, keys: tuple[str, ...]) -> str:
+    """Return a text without a key on a line of its own, or without the tables of that name."""
+    lines = lines_of(text)
+    kept: list[str] = []
+    is_out = False
+    table: tuple[str, ...] = ()
+    for line in lines:
+        header = _header(line)
+        if header is not None:
+            was_out, is_out, table = is_out, header[: len(keys)] == keys, header
+            if is_out and not was_out and kept and not kept[-1].strip():
+                kept.pop()  # the blank line before it
+        is_key = table == keys[:-1] and re.match(
+            rf"[ \t]*[\"']?{re.escape(keys[-1])}[\"']?[ \t]*=", line
+        )
+        if not is_out and not is_key:
+            kept.append(line)
+    return "".join(kept)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, their ends included: TOML knows fewer than Python."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def find_section(lines: Sequence[str], table: tuple[str, ...]) -> tuple[int, int] | None:
+    """Return the first line of a table after its header, and the line after its last."""
+    start = None if table else 0
+    for index, line in enumerate(lines):
+        header = _header(line)
+        if header is None:
+            continue
+        if start is not None:
+            return start, index
+        if header == table:
+            start = index + 1
+    return None if start is None else (start, len(lines))
+
+
+def _header(line: str) -> tuple[str, ...] | None:
+    """Return the keys of a table's header, None for any other line."""
+    if not line.lstrip().startswith("["):
+        return None
+    names = []
+    try:
+        document: Any = tomllib.loads(line)
+    except ValueError:
+        return None
+    while document:
+        if isinstance(document, list):
+            document = document[0]
+            continue
+        (name,) = document
+        names.append(name)
+        document = document[name]
+    return tuple(names)
 
 
 def says(data: bytes, document: Mapping[str, Any]) -> bool:

@@ -110,6 +110,16 @@ def test_container_cli_needs_no_extra(environment: Path, tmp_path: Path) -> None
     assert re.match(r"cli-version: \S+\n", done.stdout)
 
 
+def test_ctk_needs_no_extra(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text(
+        "version = 1\n[plugins.cri.containerd]\ndefault_runtime_name = 'x'\n"
+    )
+    words = ("runtime", "configure", "--runtime=containerd", "--config=f", "--set-as-default")
+    done = run(environment / "nvidia-ctk", *words, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert 'default_runtime_name = "nvidia"' in done.stdout
+
+
 def test_launcher_is_static_and_beside_its_interpreter(environment: Path, tmp_path: Path) -> None:
     for name in LAUNCHERS:
         with (environment / name).open("rb") as file:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import struct
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
+from libnvc.cli import ctk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,3 +103,46 @@ def shared_object(machine: int, soname: str) -> bytes:
     magic = (b"\x7fELF" + bytes([1 + wide, 1, 1])).ljust(16, b"\0")
     head = (3, machine, 1, 0, header_size, 0, 0, header_size, segment_size, 2, 0, 0, 0)
     return struct.pack(f"<16sHHI3{word}I6H", magic, *head) + segments + names + dynamic
+
+
+class CtkDone(NamedTuple):
+    """What a call of `nvidia-ctk` did.
+
+    Attributes:
+        status: exit status.
+        out: standard output.
+        err: standard error.
+    """
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def messages(self) -> list[str]:
+        """Lines of the log: level and message."""
+        found = re.findall(r'^time="[^"]*" level=(\w+) msg=(".*")$', self.err, re.MULTILINE)
+        return [f"{level} {json.loads(text)}" for level, text in found]
+
+
+class Ctk(Protocol):
+    """Run `nvidia-ctk` in this process."""
+
+    def __call__(self, *words: str | Path) -> CtkDone: ...
+
+
+@pytest.fixture
+def run_ctk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Ctk:
+    """Give what runs `nvidia-ctk`; backups go into `state` of the test's directory."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("NVIDIA_CTK_CONFIG", "NVIDIA_CTK_CONFIG_FILE_PATH", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str | Path) -> CtkDone:
+        capfd.readouterr()
+        status = ctk.main(["nvidia-ctk", *map(str, words)])
+        return CtkDone(status, *capfd.readouterr())
+
+    return run

@@ -107,6 +107,17 @@ def test_importing_the_container_cli(loaded: Callable[..., set[str]]) -> None:
     assert loaded("import libnvc.cli.container_cli") - STANDARD == expected
 
 
+def test_choosing_a_command_of_ctk(loaded: Callable[..., set[str]]) -> None:
+    """Some are hooks: they must not wait for what others need."""
+    found = loaded("from libnvc.cli import ctk; ctk.main(['nvidia-ctk', '--version'])")
+    ours = {"_flags", "ctk", "ctk_version", "output"}
+    assert {name for name in found if name.startswith("libnvc.cli.")} == {
+        f"libnvc.cli.{name}" for name in ours
+    }
+    assert found - STANDARD - {name for name in found if name.startswith("libnvc")} == set()
+    assert not {name for name in found if name.startswith("libnvc._engines")}
+
+
 def check(found: set[str], modules: set[str]) -> None:
     ours = {name for name in found if name.split(".")[0] == "libnvc"}
     cli = {name for name in ours if name.startswith("libnvc.cli.")}
