@@ -14,7 +14,11 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "chmod": ("mode", "path"),
     "create-symlinks": ("link",),
     "disable-device-node-modification": (),
-    "enable-cuda-compat": ("host-driver-version", "host-cuda-version", "cuda-compat-container-root"),
+    "enable-cuda-compat": (
+        "host-driver-version",
+        "host-cuda-version",
+        "cuda-compat-container-root",
+    ),
     "noop": (),
     "update-application-profile": (),
     "update-ldcache": ("folder", "ldconfig-path"),

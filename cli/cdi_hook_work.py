@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import sys
+from errno import EROFS
 
 from libnvc._planner import cdihooks
 from libnvc.errors import NvcError, shown
@@ -42,7 +43,16 @@ def work(words: Words, say: Say) -> None:
 
 
 def _create_symlinks(words: Words, say: Say) -> None:
-    _apply(cdihooks.plan_links(words.all("link")), words, say)
+    plan = cdihooks.plan_links(words.all("link"))
+    root = container_root(words)
+    try:
+        _apply(plan, words, say, root)
+    except NvcError as error:
+        if error.errno != EROFS:
+            raise
+        # crun calls hooks when the root is read-only already; libraries are found all the same.
+        for operation in plan.operations:
+            _apply_or_warn(plan.replace(operations=(operation,)), words, say, root)
 
 
 def _update_ldcache(words: Words, say: Say) -> None:
@@ -145,7 +155,7 @@ def _update_profile(words: Words, say: Say) -> None:
         else:
             minors.add(os.minor(node.rdev))
     if minors:
-        _apply(cdihooks.plan_profile(minors), words, say, root)
+        _apply_or_warn(cdihooks.plan_profile(minors), words, say, root)
 
 
 def _chmod(words: Words, say: Say) -> None:
@@ -187,6 +197,16 @@ def _apply(plan: Plan, words: Words, say: Say, root: str = "") -> None:
         say("debug", f"{type(operation).__name__} {operation.path}")
     for warning in applied.warnings:
         say("warning", warning)
+
+
+def _apply_or_warn(plan: Plan, words: Words, say: Say, root: str) -> None:
+    """Apply a plan, or leave it where the root is read-only: containers are to start there."""
+    try:
+        _apply(plan, words, say, root)
+    except NvcError as error:
+        if error.errno != EROFS:
+            raise
+        say("warning", f"{error}: left out")
 
 
 def _list(directory: str) -> list[str]:

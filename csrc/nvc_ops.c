@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "nvc_access.h"
 #include "nvc_cleanup.h"
 #include "nvc_steps.h"
+#include "nvc_syscalls.h"
 #include "nvc_undo.h"
 
 /* One line a warning, whatever the image called its files. */
@@ -264,25 +266,49 @@ static int find_linked(const struct nvc_ops *ops, const struct nvc_task *link)
 	return -1;
 }
 
+/* Take what a link would lead to, if an engine mounted it there: that is no file of the image. The
+ * fd is the caller's; -1: nobody did. */
+static int take_mounted(struct nvc_ops *ops, const char *target, struct nvc_loose_mount *out)
+{
+	const struct nvc_mount_attr alone = {.propagation = MS_PRIVATE};
+	struct nvc_loose_mount found = {.fd = -1, .source = target};
+	struct nvc_mount_id directory;
+	struct nvc_error ignored;
+
+	if (ops->mounter->way != NVC_MOUNTS_NEW || strchr(target, '/') != NULL)
+		return -1;
+	nvc_autofd int fd = openat(ops->dir->fd, target, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || nvc_mount_look(fd, &found.id, &found.mode) < 0 || !S_ISREG(found.mode) ||
+	    nvc_mount_identify(ops->dir->fd, "", &directory) < 0 || found.id.mnt_id == 0 ||
+	    found.id.mnt_id == directory.mnt_id)
+		return -1;
+	found.fd = fd;
+	if (nvc_mount_again(&found, out, &ignored) < 0)
+		return -1;
+	if (nvc_mount_setattr(out->fd, &alone) < 0)
+		nvc_close_fd(&out->fd);
+	return out->fd < 0 ? -1 : 0;
+}
+
 /* Where a link belongs the image has something that no link can be put in place of without taking
  * it away: mount what the link would lead to over it. */
 static int cover(struct nvc_ops *ops, const struct nvc_task *task, struct nvc_error *err)
 {
-	struct nvc_loose_mount again;
+	struct nvc_loose_mount again = {.fd = -1};
 	struct nvc_mount_point at;
 	struct nvc_mount_id id;
 	int linked = find_linked(ops, task);
 
-	if (linked < 0) {
+	if (linked < 0 && take_mounted(ops, nvc_task_text(ops, task->op->arg), &again) < 0) {
 		warn(ops, task->path, ": the image has a file of its own there: kept");
 		return 0;
 	}
-	if (nvc_step_mount_point(ops, task, ops->loose[linked].mode, &at, err) < 0)
-		return -1;
-	nvc_autofd int target_fd = at.target_fd;
-	if (nvc_mount_again(&ops->loose[linked], &again, err) < 0)
+	if (linked >= 0 && nvc_mount_again(&ops->loose[linked], &again, err) < 0)
 		return -1;
 	nvc_autofd int again_fd = again.fd;
+	if (nvc_step_mount_point(ops, task, again.mode, &at, err) < 0)
+		return -1;
+	nvc_autofd int target_fd = at.target_fd;
 	return nvc_step_attach(ops, &again, &at, &id, err);
 }
 

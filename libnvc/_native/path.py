@@ -70,7 +70,6 @@ class Finder:
             raise_error(err, discovery=True)
         return Status(os.fsdecode(ffi.string(found.path)), found) if result else None
 
-
     def open(self, path: str) -> int:
         """Return a descriptor, for reading, of the regular file that a path leads to.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .._discover.tables import PROC_DIRECTORY
 from ..errors import RequestError
-from ..plan import BindMount, Directory, LoaderCache, Plan, Symlink, Tmpfs, WriteFile
+from ..plan import BindMount, LoaderCache, Plan, Symlink, Tmpfs, WriteFile
 from .policy import application_profile
 
 TYPE_CHECKING = False
@@ -73,7 +73,6 @@ def plan_profile(minors: Iterable[int]) -> Plan:
     origin = "update-application-profile"
     return Plan(
         operations=(
-            Directory(origin=origin, path=_PROFILES.rpartition("/")[0]),
             Tmpfs(origin=origin, path=_PROFILES, mode=0o755),
             WriteFile(
                 origin=origin,
@@ -133,7 +132,8 @@ def prefers_compat(
     Args:
         note: what the library says of itself, None if it says nothing.
         version: of the library, by its file's name.
-        host_driver, host_cuda: versions of the host's, "" where not known.
+        host_driver: version of the host's driver, "" where not known.
+        host_cuda: version of CUDA that it is for, "" where not known.
     """
     if note is None:
         ours, theirs = _numbers(host_driver), _numbers(version)

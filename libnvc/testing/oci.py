@@ -88,6 +88,9 @@ class OciContainer:
         view = with_cgroups(cgroup) if cgroup else []
         self._runtime = [*view, runtime, "--root", str(self._state)]
         self.bundle.mkdir(parents=True)
+        # Empty. Not /dev/null: crun gives what it gets to the container's root.
+        self._input = self.bundle / "input"
+        self._input.touch()
         specification = _specification(self.name, rootfs, prestart, readonly)
         specification["process"]["env"] += environment
         if user_namespace:
@@ -138,13 +141,14 @@ class OciContainer:
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container and return what it printed and its exit status."""
-        return subprocess.run(
-            self.command("exec", self.name, *command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with self._input.open() as nothing:
+            return subprocess.run(
+                self.command("exec", self.name, *command),
+                stdin=nothing,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
 
     def state(self) -> dict[str, Any]:
         """Return the runtime's state document."""
@@ -166,10 +170,10 @@ class OciContainer:
     def _call(self, *arguments: str) -> None:
         # Into a file, not a pipe: the container's own process inherits it and stays.
         log = self.bundle / "output"
-        with log.open("w") as output:
+        with log.open("w") as output, self._input.open() as nothing:
             status = subprocess.run(
                 self.command(*arguments),
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=output,
                 stderr=output,
                 check=False,

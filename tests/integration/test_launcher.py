@@ -617,6 +617,7 @@ def test_runtime_that_cannot_be_executed_is_pythons_to_explain(place: Place) -> 
 def test_role_is_by_name(place: Place, name: str, way: str) -> None:
     (place.run / "front").unlink()
     module = "runtime" if name.startswith(RUNTIME) and name != HOOK else "runtime_hook"
+    module = "cdi_hook" if name == CDI_HOOK else module
     expected = str(place.bin / name)
     if way == "name":
         expected = name

@@ -228,3 +228,25 @@ def test_the_hook(loaded: Callable[..., set[str]], bundle: Path) -> None:
         "from libnvc.cli.runtime_hook import main; assert main('prestart') == 0"
     )
     check_programs(found, {*CLI, "runtime_hook", "runtime_request"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("update-ldcache", "--folder=/usr/lib"),
+        ("create-symlinks", "--link=a::/b"),
+        ("enable-cuda-compat", "--host-driver-version=535.1"),
+    ],
+)
+def test_a_hook_of_a_cdi_file(
+    loaded: Callable[..., set[str]], bundle: Path, words: tuple[str, ...]
+) -> None:
+    """Up to the plan, and that it is not applied to the host."""
+    state = json.dumps({"bundle": str(bundle)})
+    found = loaded(
+        f"import io; sys.stdin = io.TextIOWrapper(io.BytesIO({state.encode()!r}))\n"
+        f"from libnvc.cli.cdi_hook import main; main(*{words!r})"
+    )
+    modules = {"cdi_hook", "cdi_hook_words", "cdi_hook_work"}
+    check_programs(found, {*modules, "_argp", "container_common", "output"})
+    assert "libnvc._planner.build" not in found
