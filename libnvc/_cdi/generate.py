@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..model import DeviceFile, Gpu, MigDevice
+    from ..plan import Operation
 
     Document = dict[str, Any]
 
@@ -148,6 +149,7 @@ class _File:
             disabled=_disabled(options),
         )
         self._common = Plan(operations=(_VOID,))
+        self._shared: frozenset[Operation] = frozenset()
         self._devices: dict[str, Document] = {}
         self._warnings: list[str] = []
 
@@ -163,8 +165,8 @@ class _File:
             return
         for gpu, mig in self._chosen(inventory):
             selector = f"{gpu.index}:{mig.index}" if mig else str(gpu.index)
-            plan = make_plan(inventory, request.replace(devices=(selector,)))
-            edits = self._edits(plan)
+            own = request.replace(devices=(selector,), loader_cache=False)
+            edits = self._edits(make_plan(_without_files(inventory, gpu), own))
             for name in _names(gpu, mig, self._options.device_name_strategy):
                 self._add(name, edits)
 
@@ -270,11 +272,11 @@ class _File:
 
     def _set_common(self, plan: Plan) -> None:
         self._common = plan
+        self._shared = frozenset(plan.operations)
         self._warnings += plan.warnings
 
     def _edits(self, plan: Plan) -> Document:
-        common = set(self._common.operations)
-        own = tuple(operation for operation in plan.operations if operation not in common)
+        own = tuple(operation for operation in plan.operations if operation not in self._shared)
         return self._said(plan.replace(operations=own))
 
     def _node_edits(
@@ -381,6 +383,16 @@ def _below(root: str, directories: tuple[str, ...]) -> tuple[str, ...]:
         if not f"{directory}/".startswith(f"{prefix}/"):
             raise RequestError(f"{shown(directory)}: not below the driver root {shown(root)}")
     return tuple(directory[len(prefix) :] or "/" for directory in directories)
+
+
+def _without_files(inventory: Inventory, gpu: Gpu) -> Inventory:
+    """Return an inventory with one GPU, and without the files that all devices get.
+
+    What is planned for this GPU is the same, in a time that does not depend on all the others.
+    """
+    return inventory.replace(
+        gpus=(gpu,), libraries=(), binaries=(), firmware=(), ipcs=(), extras=None, dependencies=()
+    )
 
 
 def _selected(inventory: Inventory, selector: str) -> Iterator[tuple[Gpu, MigDevice | None]]:
