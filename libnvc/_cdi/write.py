@@ -42,7 +42,9 @@ def to_text(document: dict[str, Any], form: str, comments: tuple[str, ...] = ())
 def _object(members: dict[str, Any], indent: str) -> list[str]:
     lines = []
     for name, value in members.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict | list) and not value:
+            lines.append(f"{indent}{_word(name)}: {value}")
+        elif isinstance(value, dict):
             lines += [f"{indent}{_word(name)}:", *_object(value, _deeper(indent))]
         elif isinstance(value, list):
             lines += [f"{indent}{_word(name)}:", *_list(value, _deeper(indent))]
@@ -59,11 +61,11 @@ def _deeper(indent: str) -> str:
 def _list(items: list[Any], indent: str) -> list[str]:
     lines = []
     for item in items:
-        if isinstance(item, dict):
+        if isinstance(item, dict) and item:
             first, *rest = _object(item, indent + "  ")
             lines += [f"{indent}- {first.lstrip()}", *rest]
         else:
-            lines.append(f"{indent}- {_word(item)}")
+            lines.append(f"{indent}- {_word(item) if item != {} else item}")
     return lines
 
 
