@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
 
+#: Feature flags of the reference that change what it generates, and nothing here.
+_OTHER_FEATURES = ("enable-explicit-driver-libraries", "enable-coherent-annotations")
+
 _G = "NVIDIA_CTK_CDI_GENERATE_"
 _HOOK = "nvidia-cdi-hook"
 
@@ -145,6 +148,9 @@ def read_options(values: dict[str, Any], log: Log) -> Options:
         options = options.replace(no_all_device=True)
     if values["library-search-path"]:
         log.warning("Ignoring library-search-path: the driver's libraries are found by themselves")
+    for feature in _OTHER_FEATURES:
+        if feature in values["feature-flag"]:
+            log.warning(f"Ignoring feature-flag={feature}: not supported")
     path = _hook_path(options.nvidia_cdi_hook_path)
     return options.replace(nvidia_cdi_hook_path=path)
 

@@ -60,21 +60,22 @@ def run(values: dict[str, Any], log: Log) -> None:
     made = generate(options)
     for warning in made.warnings:
         log.warning(warning)
-    if values["if-stale"] and _is_fresh(path, made):
+    text = to_text(made.document, form, stamp(options, made.driver_version))
+    kept = _kept(path, made) if values["if-stale"] else ""
+    if not path:
+        put(text)
+    elif not write_file(path, kept or text) and kept:
         log.info(f"Nothing to change in {path}")
         return
-    text = to_text(made.document, form, stamp(options, made.driver_version))
-    if path:
-        write_file(path, text)
-    else:
-        put(text)
     log.info(f"Generated CDI spec with version {made.document['cdiVersion']}")
 
 
-def _is_fresh(path: str, made: Generated) -> bool:
+def _kept(path: str, made: Generated) -> str:
+    """Return the text of a file that says what is generated now, else ""."""
     from libnvc._cdi.raw import read_document
 
     try:
-        return read_document(path)[0] == made.document
+        document, text = read_document(path)
     except NvcError:
-        return False
+        return ""
+    return text if document == made.document else ""

@@ -113,13 +113,15 @@ def output_path(path: str, form: str) -> tuple[str, str]:
 def write_file(path: str, text: str) -> bool:
     """Write a CDI file in one step, for everybody to read; return whether it was needed.
 
+    Several may write the same file at once: one after the other does, and the last one holds.
+
     Raises:
         ConfigError: it cannot be written; the old file is as it was.
     """
     path = resolved(path)
     try:
         _make_directory(os.path.dirname(path))
-        done = commit([Change(path=path, before=read_file(path), after=text.encode())])
+        is_new = _replace(path, text.encode())
         if os.stat(path).st_mode & 0o777 != 0o644:  # engines of ordinary users read it, too
             os.chmod(path, 0o644)
     except OSError as error:
@@ -127,7 +129,17 @@ def write_file(path: str, text: str) -> bool:
         raise ConfigError(
             f"{shown(path)}: cannot write: {why}", errno=error.errno or 0, path=path, step="write"
         ) from None
-    return bool(done)
+    return is_new
+
+
+def _replace(path: str, data: bytes) -> bool:
+    while True:
+        before = read_file(path)
+        try:
+            return bool(commit([Change(path=path, before=before, after=data)]))
+        except ConfigError:
+            if read_file(path) == before:
+                raise
 
 
 def _make_directory(path: str) -> None:

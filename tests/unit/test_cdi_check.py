@@ -120,6 +120,54 @@ def test_a_change_of_the_host_makes_it_stale(
     assert output.stat().st_ino == inode
 
 
+def test_if_stale_lets_everybody_read_the_file(
+    tree: Path, output: Path, ctk: Callable[..., tuple[int, str, str]]
+) -> None:
+    output.chmod(0o600)
+    words = (f"--driver-root={tree}", HOOK, f"--output={output}", "--if-stale")
+    status, _, said = ctk("generate", *words)
+    assert (status, said) == (0, f'info msg="Nothing to change in {output}"')
+    assert stat.S_IMODE(output.stat().st_mode) == 0o644
+
+
+def test_several_write_a_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "nvidia.yaml"
+    code = (
+        "import sys\nfrom libnvc._cdi.write import write_file\n"
+        "for n in range(25): write_file(sys.argv[1], sys.argv[2] * 1000 + str(n))"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-P", "-c", code, path, letter]) for letter in "abcd"
+    ]
+    assert [process.wait() for process in running] == [0, 0, 0, 0]
+    text = path.read_text()
+    assert text in {letter * 1000 + "24" for letter in "abcd"}
+    assert os.listdir(tmp_path) == ["nvidia.yaml"]
+
+
+def test_what_the_reference_has_more_is_named(
+    mx150: Path, ctk: Callable[..., tuple[int, str, str]]
+) -> None:
+    flags = ("--feature-flags=enable-coherent-annotations,other", "--library-search-path=/x")
+    status, _, said = ctk("generate", f"--driver-root={mx150}", *flags)
+    assert status == 0
+    libraries, feature = said.splitlines()[:2]
+    assert libraries.startswith('warning msg="Ignoring library-search-path: ')
+    assert feature == (
+        'warning msg="Ignoring feature-flag=enable-coherent-annotations: not supported"'
+    )
+
+
+def test_a_directory_that_cannot_be_written(
+    mx150: Path, ctk: Callable[..., tuple[int, str, str]]
+) -> None:
+    status, _, said = ctk("generate", f"--driver-root={mx150}", "--output=/proc/x/nvidia.yaml")
+    assert status == 1
+    assert said.splitlines()[0] == (
+        'error msg="/proc/x/nvidia.yaml: cannot write: no such file or directory"'
+    )
+
+
 def test_without_a_driver_it_is_broken(
     tree: Path, output: Path, ctk: Callable[..., tuple[int, str, str]]
 ) -> None:
