@@ -119,7 +119,7 @@ def config(dgx_a100: Path) -> str:
 def cdi_file(commands: Path, dgx_a100: Path) -> str:
     """Return a CDI file of the simulated driver."""
     words = [f"--driver-root={dgx_a100}", f"--nvidia-cdi-hook-path={commands / 'nvidia-cdi-hook'}"]
-    command = [commands / "nvidia-ctk", "--quiet", "cdi", "generate", *words]
+    command = [str(commands / "nvidia-ctk"), "--quiet", "cdi", "generate", *words]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
