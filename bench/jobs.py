@@ -15,7 +15,7 @@ from libnvc._record import Record
 from libnvc.testing import OciContainer
 
 from . import measure
-from .setting import CLI, EVERYTHING, HOOK, RUNTIME, configure_everything, profile
+from .setting import CLI, CTK, EVERYTHING, HOOK, RUNTIME, configure_everything, profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -233,6 +233,8 @@ def _growth(setting: Setting, library: Library) -> Iterator[Job]:
             rows = (row, Row(name=growth("detach", number))) if name == "apply" else (row,)
             yield _call(section, rows, library, name, driver)
         yield _command(section, Row(name=growth("list", number)), [CLI, f"--root={driver}", "list"])
+        generate = [CTK, "--quiet", "cdi", "generate", f"--driver-root={driver}"]
+        yield _command(section, Row(name=growth("cdi generate", number)), generate)
 
 
 def _caches(setting: Setting, library: Library) -> Iterator[Job]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: The installed commands.
 _PROGRAMS = Path(sysconfig.get_path("scripts"))
 CLI = str(_PROGRAMS / "nvidia-container-cli")
+CTK = str(_PROGRAMS / "nvidia-ctk")
 RUNTIME = str(_PROGRAMS / "nvidia-container-runtime")
 HOOK = str(_PROGRAMS / "nvidia-container-runtime-hook")
 

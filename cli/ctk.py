@@ -23,6 +23,12 @@ _DOC = "Tools to set up GPUs in containers"
 #: command, what it does, and its module: that has `FLAGS` and `run(given, log)`. A group of
 #: commands has none.
 COMMANDS = (
+    ("cdi", "Make and check CDI files", ""),
+    ("cdi check", "Tell whether CDI files are up to date", "ctk_cdi_check"),
+    ("cdi generate", "Make a CDI file for this host", "ctk_cdi_generate"),
+    ("cdi list", "Show the devices that CDI files describe", "ctk_cdi_list"),
+    ("cdi transform", "Change CDI files", ""),
+    ("cdi transform root", "Move the paths of a CDI file to another root", "ctk_cdi_transform"),
     ("config", "Show or change the configuration of the runtime and the hook", "ctk_config"),
     ("config default", "Show the default configuration", "ctk_config_default"),
     ("runtime", "Set up container engines", ""),
@@ -71,6 +77,10 @@ class Log:
             from .runtime_log import line
 
             complain(line(level, text))
+
+    def error(self, text: str) -> None:
+        """Write what went wrong."""
+        self.write("error", text)
 
     def debug(self, text: str) -> None:
         """Write a line for whoever looks for a mistake."""
@@ -142,9 +152,8 @@ def _dispatch(command: str, given: Given, outer: dict[str, object], log: Log) ->
     log = Log(is_quiet=bool(outer["quiet"]), is_verbose=bool(outer["debug"]))
     for word in words:
         log.warning(f"Ignoring argument {word}")
-    start: Callable[[dict[str, object], Log], None] = module.run
-    start({**outer, **given.values, "given": given.given}, log)
-    return 0
+    start: Callable[[dict[str, object], Log], int | None] = module.run
+    return start({**outer, **given.values, "given": given.given}, log) or 0
 
 
 def _enter(command: str, words: Sequence[str], outer: dict[str, object], log: Log) -> int:

@@ -45,7 +45,7 @@ class DriverFile(Record):
         path: the real file, under the driver root, free of symbolic links.
         target: absolute path inside the container if it does not depend on the container's
             layout (firmware, sockets), or "" (binaries, libraries).
-        kind: "binary", "library", "firmware" or "ipc".
+        kind: "binary", "library", "firmware", "ipc" or "graphics".
         file_type: "file", "directory" or "socket".
     """
 
@@ -92,6 +92,13 @@ class ProcFile(Record):
     name: str
     content: bytes
     mode: int
+
+
+class Link(Record):
+    """A symbolic link: its path inside a container, and the text it has."""
+
+    path: str
+    target: str
 
 
 class Capability(Record):
@@ -153,7 +160,10 @@ class Gpu(Record):
         proc_dir: its directory under /proc/driver/nvidia/gpus, e.g. "0000:07:00.0", or "".
         brand, arch: brand name and compute capability ("8.0"); known only after a probe, else "".
         mig_capable: whether it can be divided; without a probe, whether the module says so.
+        mig_enabled: whether it is set to be divided; known only after a probe, else False.
         mig_devices: by index.
+        drm: its nodes in /dev/dri, those that are there; looked for only with all files.
+        drm_links: links to them by PCI address, as the host has them.
     """
 
     index: int
@@ -166,7 +176,31 @@ class Gpu(Record):
     brand: str = ""
     arch: str = ""
     mig_capable: bool = False
+    mig_enabled: bool = False
     mig_devices: tuple[MigDevice, ...] = ()
+    drm: tuple[DeviceFile, ...] = ()
+    drm_links: tuple[Link, ...] = ()
+
+
+class Extras(Record):
+    """What a driver has beside what capabilities name, for containers that get all of it.
+
+    Attributes:
+        directories: of the driver's 64-bit libraries, that of libnvidia-ml first.
+        libraries: all 64-bit libraries of the driver's version in there, those of the capability
+            tables included.
+        links: by names without a number ("libcuda.so"), where the host has such links, too.
+        graphics: what programs with displays load or read beside libraries of the driver's version.
+        graphics_links: to such files.
+        firmware: wherever the kernel looks for it.
+    """
+
+    directories: tuple[str, ...] = ()
+    libraries: tuple[Library, ...] = ()
+    links: tuple[Link, ...] = ()
+    graphics: tuple[DriverFile, ...] = ()
+    graphics_links: tuple[Link, ...] = ()
+    firmware: tuple[DriverFile, ...] = ()
 
 
 class Inventory(Record):
@@ -186,6 +220,8 @@ class Inventory(Record):
         mig: what configuring MIG takes; found only when asked for.
         imex_channels: devices of the IMEX channels that the host has, by number.
         proc_files: params, version, registry, those that exist, content unchanged.
+        extras: what no capability names; found only when asked for.
+        dev_root: directory on the host that has the driver's /dev, None for `root`.
         warnings: one line each.
         dependencies: what the inventory was computed from.
     """
@@ -203,6 +239,8 @@ class Inventory(Record):
     mig: Mig = Mig()
     imex_channels: tuple[DeviceFile, ...] = ()
     cuda_version: str = ""
+    extras: Extras | None = None
+    dev_root: str | None = None
     warnings: tuple[str, ...] = ()
     dependencies: tuple[Identity, ...] = ()
 
@@ -215,12 +253,15 @@ class Layout(Record):
         libs_dir: for 64-bit libraries.
         libs32_dir: for 32-bit libraries.
         cuda_compat: real paths of the image's CUDA compatibility libraries.
+        mirrors_host: whether this is a container that is not known yet: libraries lie where the
+            driver root has them, and all of them come, whatever the capabilities.
     """
 
     bins_dir: str = "/usr/bin"
     libs_dir: str = "/usr/lib64"
     libs32_dir: str = "/usr/lib32"
     cuda_compat: tuple[str, ...] = ()
+    mirrors_host: bool = False
 
 
 class Request(Record):

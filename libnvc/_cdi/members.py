@@ -51,6 +51,11 @@ class Place:
         """Remember that what stands here is not in versions before this one."""
         self._needs.append((VERSIONS.index(version), f"{self._path}{what}"))
 
+    def needed(self) -> tuple[str, str]:
+        """Return the oldest version that has all that was needed anywhere, and what needs it."""
+        version, why = max(self._needs, key=_first, default=(0, ""))
+        return VERSIONS[version], why
+
     def check(self, version: str) -> None:
         """Raise ValueError if a version is older than what was needed anywhere."""
         needed, why = max(self._needs, key=_first, default=(0, ""))

@@ -51,6 +51,15 @@ def read_spec(path: str) -> Spec:
     if path.endswith(".yaml"):
         from .yamltext import parse as decode
     document = load(path, decode, what="CDI specification", limit=MAX_SIZE)
+    return check_document(path, document)
+
+
+def check_document(path: str, document: dict[str, Any]) -> Spec:
+    """Return what a decoded file says.
+
+    Raises:
+        MalformedFileError: it is no CDI file; the member is named.
+    """
     try:
         return _spec(path, document)
     except ValueError as error:

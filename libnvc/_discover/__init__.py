@@ -14,6 +14,10 @@ from .mig import Capabilities, find_imex_channels
 from .procfs import proc_directory, read_driver_version, read_gpus, read_proc_files
 from .root import DriverRoot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def discover(
     root: str = "/",
@@ -23,6 +27,8 @@ def discover(
     mps_directory: str = tables.MPS_DIRECTORY,
     skip: frozenset[str] = frozenset(),
     mig_control: frozenset[str] = frozenset(),
+    dev_root: str = "",
+    extras: Sequence[str] | None = None,
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
@@ -38,6 +44,9 @@ def discover(
         skip: what is left out, of "persistenced", "fabricmanager", "gsp-firmware".
         mig_control: for which rights `Inventory.mig` is filled, of "config" and "monitor", which
             only configuring and watching MIG need. Root alone may read what "config" takes.
+        dev_root: directory on the host that has the driver's /dev, "" for the root.
+        extras: whether `Inventory.extras` and DRM nodes are looked for, which CDI files have: None
+            for no, else directories under the root where configuration files of graphics are.
 
     Raises:
         DriverNotFoundError: no driver is installed under the root, its kernel module is not
@@ -47,11 +56,15 @@ def discover(
 
     Where the cause is known, the error has a code and a hint.
     """
-    driver = DriverRoot(root)
+    driver = DriverRoot(root, dev_root=dev_root)
     cache = f"/{ldcache.lstrip('/')}"
     try:
         inventory = _read(driver, cache, path, mps_directory, skip)
         inventory = _add_capabilities(driver, inventory, mig_control)
+        if extras is not None:
+            from .extras import add_extras
+
+            inventory = add_extras(driver, inventory, path, extras)
     except DiscoveryError as error:
         from .diagnose import explain
 
@@ -76,6 +89,7 @@ def _read(
     firmware = () if "gsp-firmware" in skip else find_firmware(driver, version)
     return Inventory(
         root=driver.prefix,
+        dev_root=driver.dev_prefix if driver.dev_prefix != driver.prefix else None,
         proc=proc,
         driver_version=version,
         cuda_version=cuda_version(version),

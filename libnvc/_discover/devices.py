@@ -26,7 +26,7 @@ def find_control(root: DriverRoot, proc: str) -> tuple[DeviceFile, ...]:
 
 
 def _fixed(root: DriverRoot, path: str, minor: int) -> DeviceFile:
-    present = root.note(root.host(path)) is not None
+    present = root.note(root.device(path)) is not None
     return DeviceFile(path=path, major=NVIDIA_MAJOR, minor=minor, present=present)
 
 
@@ -39,7 +39,7 @@ def _find_uvm(root: DriverRoot, proc: str) -> list[DeviceFile]:
     major = read_major(root, proc, UVM_MODULE)
     found = []
     for path, minor in UVM:
-        status = root.note(root.host(path))
+        status = root.note(root.device(path))
         if major is not None:
             found.append(
                 DeviceFile(path=path, major=major, minor=minor, present=status is not None)

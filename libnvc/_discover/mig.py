@@ -97,7 +97,7 @@ class Capabilities:
 
     def _device(self, minor: int) -> DeviceFile:
         if self._nodes is None:
-            names = self._root.note_names(self._root.host(CAPS_DIRECTORY))
+            names = self._root.note_names(self._root.device(CAPS_DIRECTORY))
             self._nodes = frozenset(names or ())
         name = f"nvidia-cap{minor}"
         return DeviceFile(
@@ -132,7 +132,7 @@ def _numbered(directory: str, names: tuple[str, ...], prefix: str) -> list[tuple
 def find_imex_channels(root: DriverRoot, proc: str) -> tuple[DeviceFile, ...]:
     """Return the IMEX channels that the host has a node of, by number."""
     prefix = "channel"
-    names = root.note_names(root.host(IMEX_DIRECTORY)) or ()
+    names = root.note_names(root.device(IMEX_DIRECTORY)) or ()
     numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     channels = sorted(int(number) for number in numbers if is_number(number))
     major = read_major(root, proc, IMEX_MODULE) if channels else None

@@ -57,9 +57,12 @@ def probe(
 def _ask(
     inventory: Inventory, library: str, uid: int | None, gid: int | None, timeout: float
 ) -> nvml.NvmlFacts:
-    nodes = tuple(inventory.root + gpu.device.path for gpu in inventory.gpus)
+    root, devices = inventory.root, inventory.dev_root
+    if devices == "":  # NVML must see the host's /dev, and so is not kept in the driver root
+        root, library = "", inventory.root + library
+    nodes = tuple((devices or root) + gpu.device.path for gpu in inventory.gpus)
     try:
-        return nvml.probe(inventory.root, library, uid=uid, gid=gid, timeout=timeout, devices=nodes)
+        return nvml.probe(root, library, uid=uid, gid=gid, timeout=timeout, devices=nodes)
     except ProbeError as error:
         from .diagnose import explain
 
@@ -87,6 +90,7 @@ def _merge(gpu: Gpu, facts: nvml.NvmlGpu) -> Gpu:
         brand=facts.brand,
         arch=facts.arch,
         mig_capable=facts.mig_capable,
+        mig_enabled=facts.mig_enabled,
         mig_devices=_merge_mig(gpu, facts),
     )
 

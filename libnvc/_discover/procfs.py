@@ -172,7 +172,7 @@ def read_major(root: DriverRoot, proc: str, module: str) -> int | None:
 
 def _gpu(root: DriverRoot, index: int, information: GpuInformation, name: str) -> Gpu:
     path = f"/dev/nvidia{information.minor}"
-    present = root.note(root.host(path)) is not None
+    present = root.note(root.device(path)) is not None
     domain, bus, device = information.pci
     return Gpu(
         index=index,

@@ -42,16 +42,18 @@ class DriverRoot:
 
     Attributes:
         prefix: the root on the host, absolute and free of links; "" for "/".
+        dev_prefix: the same for the driver's /dev.
         architecture: whose libraries are looked for.
         warnings: one line each, in the order found.
         identities: what was looked at, by path on the host.
     """
 
-    def __init__(self, root: str, machine: str = "") -> None:
+    def __init__(self, root: str, machine: str = "", dev_root: str = "") -> None:
         """Take a directory on the host.
 
         Args:
             root: its path.
+            dev_root: path of the directory that has the driver's /dev, "" for the same.
             machine: the kernel's name of the machine whose driver it holds; "" for this one.
 
         Raises:
@@ -70,6 +72,7 @@ class DriverRoot:
         if not S_ISDIR(found.mode):
             raise os_error("open", root, NotADirectoryError(ENOTDIR, ""))
         self.prefix = "" if found.path == "/" else found.path
+        self.dev_prefix = _directory(dev_root) if dev_root else self.prefix
         self.architecture = architecture(machine)
         self.warnings: list[str] = []
         self.identities: dict[str, Identity] = {}
@@ -78,6 +81,10 @@ class DriverRoot:
     def host(self, path: str) -> str:
         """Return the path on the host of a path under the root."""
         return self.prefix + path
+
+    def device(self, path: str) -> str:
+        """Return the path on the host of a path below /dev."""
+        return self.dev_prefix + path
 
     def look(self, path: str, *, denied_is_missing: bool = True) -> Status | None:
         """Return what is at a path under the root; None if it is missing or may not be searched.
@@ -203,6 +210,14 @@ class DriverRoot:
     def warn(self, text: str) -> None:
         """Keep a warning."""
         self.warnings.append(text)
+
+
+def _directory(path: str) -> str:
+    """Return the real path of a directory on the host, "" for "/"."""
+    found = Finder("").find(path) if path.startswith("/") else None
+    if found is None or not S_ISDIR(found.mode):
+        raise DiscoveryError(f"{path}: no such directory", path=path, step="open")
+    return "" if found.path == "/" else found.path
 
 
 def architecture(machine: str = "") -> Architecture:

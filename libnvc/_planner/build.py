@@ -7,6 +7,7 @@ from .._discover.tables import PROC_DIRECTORY
 from ..plan import (
     BindMount,
     Directory,
+    Env,
     LoaderCache,
     Plan,
     Symlink,
@@ -24,6 +25,7 @@ from .policy import (
     ipc_capability,
     is_granted,
     missing_parts,
+    shows_pictures,
 )
 from .select import check_mig_control, select
 
@@ -61,19 +63,19 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
         from .requirements import check_requirements
 
         check_requirements(inventory, selection.gpus, request.requirements)
-    libraries = [
-        library for library in inventory.libraries if is_granted(library, request.capabilities)
-    ]
+    libraries = _granted(inventory, request)
     operations = (
         *_proc_files(inventory),
         *_application_profile(request, selection.gpus),
         *_binaries(inventory, request),
         *_libraries(inventory, request, libraries),
         *_links(request, libraries),
+        *_extras(inventory, request),
         *_firmware(inventory),
         *_ipcs(inventory, request),
         *device_operations(inventory, request, selection),
         *_loader_cache(inventory, request, libraries),
+        *_environment(inventory, request),
     )
     return Plan(
         operations=_unique(operations),
@@ -81,6 +83,12 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
         dependencies=inventory.dependencies,
         driver_version=inventory.driver_version,
     )
+
+
+def _granted(inventory: Inventory, request: Request) -> list[Library]:
+    if request.layout.mirrors_host and inventory.extras is not None:
+        return list(inventory.extras.libraries)
+    return [library for library in inventory.libraries if is_granted(library, request.capabilities)]
 
 
 def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -137,13 +145,20 @@ def _libraries(
 ) -> Iterator[Operation]:
     for library in libraries:
         yield BindMount(
-            origin=f"capability:{granting_capability(library.path, request.capabilities)}",
+            origin=_library_origin(request, library),
             path=_join(_library_directory(request, library), _basename(library.path)),
             source=inventory.root + library.path,
         )
 
 
+def _library_origin(request: Request, library: Library) -> str:
+    capability = granting_capability(library.path, request.capabilities)
+    return f"capability:{capability}" if capability else "driver"
+
+
 def _library_directory(request: Request, library: Library) -> str:
+    if request.layout.mirrors_host:
+        return _parent(library.path)
     return request.layout.libs32_dir if library.bits == 32 else request.layout.libs_dir
 
 
@@ -168,6 +183,32 @@ def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
         for prefix, link, target in EXTRA_LINKS:
             if name.startswith(prefix):
                 yield Symlink(origin="link", path=_join(directory, link), target=target or name)
+
+
+def _extras(inventory: Inventory, request: Request) -> Iterator[Operation]:
+    """Yield what a container that is not known yet gets beside what capabilities name."""
+    extras = inventory.extras
+    if extras is None or not request.layout.mirrors_host:
+        return
+    for link in extras.links:
+        yield Symlink(origin="link", path=link.path, target=link.target)
+    if shows_pictures(request):
+        for file in extras.graphics:
+            yield BindMount(origin="graphics", path=file.target, source=inventory.root + file.path)
+        for link in extras.graphics_links:
+            yield Symlink(origin="graphics", path=link.path, target=link.target)
+    for file in extras.firmware:
+        yield BindMount(origin="firmware", path=file.target, source=inventory.root + file.path)
+
+
+def _environment(inventory: Inventory, request: Request) -> Iterator[Operation]:
+    """Tell where the libraries are, and an older hook that there is nothing left to do."""
+    if not request.layout.mirrors_host:
+        return
+    if inventory.extras is not None:
+        places = ":".join(inventory.extras.directories)
+        yield Env(origin="driver", path="", name="NVIDIA_CTK_LIBCUDA_DIR", value=places)
+    yield Env(origin="driver", path="", name="NVIDIA_VISIBLE_DEVICES", value="void")
 
 
 def _firmware(inventory: Inventory) -> Iterator[Operation]:
@@ -209,13 +250,16 @@ def _loader_cache(
 
 def _warnings(inventory: Inventory, request: Request) -> list[str]:
     _, compat_warning = compat_directory(inventory, request)
+    capabilities = request.capabilities
+    if request.layout.mirrors_host:  # it gets what there is: many drivers have no graphics
+        capabilities = tuple(name for name in capabilities if name in ("utility", "compute"))
     missing = missing_parts(
         {
             *(library.name for library in inventory.libraries if library.bits == 64),
             *(_basename(file.path) for file in inventory.binaries),
         },
         {device.path for device in inventory.control},
-        request.capabilities,
+        capabilities,
         has_32bit=any(library.bits == 32 for library in inventory.libraries),
     )
     return [*missing, *filter(None, (compat_warning,))]

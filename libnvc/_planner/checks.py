@@ -70,6 +70,8 @@ def _paths(inventory: Inventory) -> Iterator[str]:
         *(gpu.device for gpu in inventory.gpus),
     ):
         yield device.path
+    yield inventory.dev_root or "/"
+    yield from _extra_paths(inventory)
     for capability in _capabilities(inventory):
         yield f"/{capability.path}"
         if capability.device is not None:
@@ -78,6 +80,25 @@ def _paths(inventory: Inventory) -> Iterator[str]:
         yield f"/{proc_file.name}"
     for gpu in inventory.gpus:
         yield f"/{gpu.proc_dir}"
+
+
+def _extra_paths(inventory: Inventory) -> Iterator[str]:
+    for gpu in inventory.gpus:
+        for device in gpu.drm:
+            yield device.path
+        for link in gpu.drm_links:
+            yield link.path
+    extras = inventory.extras
+    if extras is None:
+        return
+    yield from extras.directories
+    for library in extras.libraries:
+        yield library.path
+    for file in (*extras.graphics, *extras.firmware):
+        yield file.path
+        yield file.target
+    for link in (*extras.links, *extras.graphics_links):
+        yield link.path
 
 
 def _capabilities(inventory: Inventory) -> Iterator[Capability]:

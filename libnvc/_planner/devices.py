@@ -11,8 +11,8 @@ from errno import ENOENT
 
 from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, PROC_DIRECTORY
 from ..errors import MissingDeviceError
-from ..plan import BindMount, DeviceAccess, DeviceNode
-from .policy import is_made_where_missing, needs_control
+from ..plan import BindMount, DeviceAccess, DeviceNode, Symlink
+from .policy import is_left_out, is_made_where_missing, needs_control, shows_pictures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,11 +42,15 @@ def device_operations(
     Raises:
         MissingDeviceError: the host has no node of one of them.
     """
+    divided = {gpu.index for gpu, _ in selection.mig}
     for device in inventory.control:
-        if needs_control(device, request.capabilities):
+        if needs_control(device, request.capabilities) and not is_left_out(device, request):
             yield from _device("control", inventory, request, device)
     for gpu in selection.gpus:
         yield from _gpu(inventory, request, gpu)
+        # A part of a GPU must not bring the whole of it along.
+        if shows_pictures(request) and gpu.index not in divided:
+            yield from _drm(inventory, request, gpu)
     if request.mig_config or request.mig_monitor:
         yield from _mig_control(inventory, request, selection)
     else:
@@ -69,6 +73,14 @@ def _gpu(inventory: Inventory, request: Request, gpu: Gpu) -> Iterator[Operation
             options=_PROC_OPTIONS,
         )
     yield from _rule(origin, request, gpu.device)
+
+
+def _drm(inventory: Inventory, request: Request, gpu: Gpu) -> Iterator[Operation]:
+    origin = f"gpu:{gpu.index}"
+    for device in gpu.drm:
+        yield from _device(origin, inventory, request, device)
+    for link in gpu.drm_links if request.device_nodes else ():
+        yield Symlink(origin=origin, path=link.path, target=link.target)
 
 
 def _mig_device(
@@ -120,7 +132,7 @@ def _mig_rights(
         yield BindMount(
             origin=origin,
             path=CAPS_DIRECTORY,
-            source=inventory.root + CAPS_DIRECTORY,
+            source=_host(inventory, CAPS_DIRECTORY),
             file_type="directory",
             options=("nosuid", "noexec"),
         )
@@ -131,7 +143,7 @@ def _imex_channel(inventory: Inventory, channel: int) -> DeviceFile:
     for device in inventory.imex_channels:
         if device.minor == channel:
             return device
-    path = f"{inventory.root}{IMEX_DIRECTORY}/channel{channel}"
+    path = _host(inventory, f"{IMEX_DIRECTORY}/channel{channel}")
     known = ", ".join(str(device.minor) for device in inventory.imex_channels[:_NAMED])
     raise _missing(path, _MAKE_CHANNELS + (known or "none"))
 
@@ -148,14 +160,19 @@ def _node(
 ) -> Iterator[Operation]:
     if request.device_nodes:
         if not device.present and not is_made_where_missing(device):
-            raise _missing(inventory.root + device.path)
+            raise _missing(_host(inventory, device.path))
         yield DeviceNode(
             origin=origin,
             path=device.path,
             major=device.major,
             minor=device.minor,
-            source=inventory.root + device.path if device.present else "",
+            source=_host(inventory, device.path) if device.present else "",
         )
+
+
+def _host(inventory: Inventory, path: str) -> str:
+    """Return the path on the host of a path below /dev."""
+    return (inventory.root if inventory.dev_root is None else inventory.dev_root) + path
 
 
 def _rule(origin: str, request: Request, device: DeviceFile) -> Iterator[Operation]:

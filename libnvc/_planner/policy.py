@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from ..model import DeviceFile, DriverFile, Library
+    from ..model import DeviceFile, DriverFile, Library, Request
 
 #: Which rows of the tables a capability means.
 _LIBRARIES = {
@@ -66,6 +66,19 @@ def hides_other_gpus_from_egl(capabilities: Collection[str]) -> bool:
 def ipc_capability(file: DriverFile) -> str:
     """Return the capability that needs a socket or pipe directory."""
     return "utility" if file.path.endswith(_SOCKET_ENDS) else "compute"
+
+
+def shows_pictures(request: Request) -> bool:
+    """Tell whether a container gets files and nodes of graphics that no library's name covers."""
+    return request.layout.mirrors_host and hides_other_gpus_from_egl(request.capabilities)
+
+
+def is_left_out(device: DeviceFile, request: Request) -> bool:
+    """Tell whether a control device may be missing: that of displays, unless they were asked for.
+
+    A container that is not known yet may not need it, and hosts without displays do not have it.
+    """
+    return request.layout.mirrors_host and device.path == MODESET[0] and not device.present
 
 
 def is_granted(library: Library, capabilities: Collection[str]) -> bool:

@@ -122,6 +122,14 @@ def config(dgx_a100: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def cdi_file(commands: Path, dgx_a100: Path) -> str:
+    """Return a CDI file of the simulated driver."""
+    words = [f"--driver-root={dgx_a100}", f"--nvidia-cdi-hook-path={commands / 'nvidia-cdi-hook'}"]
+    command = [str(commands / "nvidia-ctk"), "--quiet", "cdi", "generate", *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.fixture(scope="session")
 def environment(
     tmp_path_factory: pytest.TempPathFactory,
     commands: Path,
@@ -173,11 +181,16 @@ def dockerd(
     environment: dict[str, str],
     engine_path: list[Path],
     images: dict[str, Image],
+    cdi_file: str,
 ) -> Iterator[Dockerd]:
-    """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2."""
+    """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2, and CDI."""
+    directory = tmp_path_factory.mktemp("cdi")
+    (directory / "nvidia.yaml").write_text(cdi_file)
+    cdi = {"features": {"cdi": True}, "cdi-spec-dirs": [str(directory)]}
     with Dockerd(
         tmp_path_factory.mktemp("dockerd"),
         environment,
+        configuration=cdi if engine_path else None,
         configure=configured("docker"),
         host=with_cgroups("v2") if engine_path else (),
     ) as dockerd:
@@ -227,6 +240,7 @@ def podman(
     low_level: str,
     images: dict[str, Image],
     dgx_a100: Path,
+    cdi_file: str,
 ) -> Iterator[Podman]:
     """Give a podman of root or somebody else, with cgroup v1, which every crun can do here."""
     lines = ["[nvidia-container-runtime]", f'runtimes = ["{low_level}"]', ""]
@@ -235,7 +249,10 @@ def podman(
         {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
         uid=podman_uid,
         runtime=low_level,
-        etc={"nvidia-container-runtime/config.toml": config + "\n".join(lines)},
+        etc={
+            "nvidia-container-runtime/config.toml": config + "\n".join(lines),
+            "cdi/nvidia.yaml": cdi_file,
+        },
         host=with_cgroups("v1"),
         shown=[dgx_a100, commands, Path(sys.prefix), Path(sys.base_prefix)],
     ) as podman:

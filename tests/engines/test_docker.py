@@ -116,3 +116,15 @@ def test_a_daemon_that_does_not_start_says_why(tmp_path: Path, environment: dict
         Dockerd(tmp_path / "dockerd", environment, configuration={"nonsense": 1}),
     ):
         pass
+
+
+def test_devices_of_a_cdi_file(
+    dockerd: Dockerd, plain: str, check_gpus: CheckGpus, engine_path: list[Path]
+) -> None:
+    """Docker reads such files since release 25."""
+    if engine_path:
+        asked = ("--device=nvidia.com/gpu=3", "--device=nvidia.com/gpu=1")
+        check_gpus(partial(dockerd.docker, *RUN, *asked, plain), [1, 3])
+    else:
+        done = dockerd.docker(*RUN, "--device=nvidia.com/gpu=1", plain, "true")
+        assert done.returncode == 125

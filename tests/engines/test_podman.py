@@ -79,5 +79,18 @@ def test_a_hook_of_hooks_d_gives_what_is_asked_for(
     check_gpus(partial(podman.podman, *run, plain), [2], unprivileged=podman.uid != 0)
 
 
+def test_devices_of_a_cdi_file(podman: Podman, plain: str, check_gpus: CheckGpus) -> None:
+    asked = ("--device=nvidia.com/gpu=3", "--device=nvidia.com/gpu=1")
+    run = partial(podman.podman, *RUN, *asked, plain)
+    if podman.uid:
+        # For an ordinary user, runtimes bind the host's node of the same path; the simulated
+        # driver's nodes are elsewhere.
+        done = run("true")
+        assert done.returncode == 127
+        assert "/dev/nvidia-modeset" in done.stderr
+    else:
+        check_gpus(run, [1, 3])
+
+
 def with_runtime(runtime: Path) -> tuple[str, ...]:
     return (f"--runtime={runtime}", *RUN)

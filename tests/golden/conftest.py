@@ -19,10 +19,18 @@ import pytest
 import libnvc.sim
 from libnvc.sim.elfwriter import write_library
 from libnvc.sim.machine import this_machine
-from libnvc.testing import Mount, NamespaceContainer, make_rootfs, mounts, tree
+from libnvc.testing import (
+    Mount,
+    NamespaceContainer,
+    make_rootfs,
+    mounts,
+    on_host,
+    tree,
+)
+from libnvc.testing.host import private_mounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DATA = Path(__file__).parent.parent / "data/reference/cli.json"
 CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in json.loads(DATA.read_text())}
@@ -307,3 +315,50 @@ def host(
                 (parent / "cgroup.procs").write_text(str(container.pid))
     finally:
         group.rmdir()
+
+
+#: UUID that the recorded host has for a MIG device, by the simulated one.
+RECORDED_MIG = {
+    "MIG-a0000000-0000-4000-8000-000103000000": "MIG-a0000001-0000-4000-8000-000003000000"
+}
+
+
+def make_debian(root: Path) -> None:
+    """Change a simulated driver into what Debian's packages of the recorded host are."""
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    for name in ("libnvidia-gtk2", "libnvidia-gtk3", "libnvidia-wayland-client"):
+        (libraries / f"{name}.so.535.261.03").unlink()
+    kept = {"libcuda.so", "libnvidia-ml.so", "libnvidia-opticalflow.so"}
+    for link in libraries.rglob("*.so"):
+        if link.is_symlink() and link.name not in kept:
+            link.unlink()
+    shutil.move(root / "etc/vulkan", root / "usr/share/vulkan")
+    (root / "usr/share/nvidia/nvoptix.bin").write_bytes(b"")
+
+
+@pytest.fixture
+def cdi_host(place: Path) -> Callable[[dict[str, Any]], list[str]]:
+    """Return what puts a command on the host of a recorded case, in mount namespaces."""
+
+    def prepare(case: dict[str, Any]) -> list[str]:
+        mode = case.get("mode", "")
+        run = "mount -t tmpfs tmpfs /run"
+        if mode == "bare":
+            return [*private_mounts(), "sh", "-c", f'{run}; exec "$@"', "sh"]
+        profile = recorded_profile(case.get("env", {}))
+        gpus = tuple(
+            gpu.replace(
+                mig=tuple(m.replace(uuid=RECORDED_MIG.get(m.uuid, m.uuid)) for m in gpu.mig)
+            )
+            for gpu in profile.gpus
+        )
+        sim = place / "sim"
+        libnvc.sim.create(profile.replace(gpus=gpus, daemons=()), sim)
+        make_debian(sim)
+        if mode == "root":
+            script = f"{run}; mkdir -p /run/nvidia/driver; mount --rbind {sim} /run/nvidia/driver"
+            return [*private_mounts(), "sh", "-ec", f'{script}; exec "$@"', "sh"]
+        share = f"mount -t overlay -o lowerdir={sim}/usr/share:/usr/share overlay /usr/share"
+        return [*on_host(sim), "sh", "-ec", f'{share}; {run}; exec "$@"', "sh"]
+
+    return prepare

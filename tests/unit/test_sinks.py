@@ -8,6 +8,7 @@ import pytest
 from libnvc import RequestError, plan_to_text
 from libnvc import plan as ops
 from libnvc._native.flat import encode
+from libnvc._render.cdi import HookProgram, cdi_edits
 from libnvc._render.oci import edit_oci
 
 EXAMPLES: dict[str, ops.Operation] = {
@@ -25,6 +26,8 @@ EXAMPLES: dict[str, ops.Operation] = {
     "Group": ops.Group(origin="o", path="", gid=1),
 }
 REFUSED_BY_APPLY = {"Env", "Group"}
+#: What CDI has no word for; a directory that a hook makes, and what is in it, is another matter.
+REFUSED_BY_CDI = {"Tmpfs", "Directory", "WriteFile", "DeviceAccess", "LoaderCache"}
 IN_A_DOCUMENT = {"DeviceNode", "DeviceAccess", "Env", "Group"}
 
 
@@ -54,6 +57,17 @@ def test_a_document_takes_it_or_leaves_it_for_the_hook(kind: str) -> None:
         assert document == {}
         assert left == plan
         assert encode(left).startswith(b"nvcplan\0")
+
+
+@pytest.mark.parametrize("kind", ops.KINDS)
+def test_cdi_takes_or_refuses_by_name(kind: str) -> None:
+    plan = ops.Plan(operations=(EXAMPLES[kind],))
+    if kind not in REFUSED_BY_CDI:
+        assert cdi_edits(plan, HookProgram()) != {}
+        return
+    with pytest.raises(RequestError) as caught:
+        cdi_edits(plan, HookProgram())
+    assert str(caught.value) == f"{kind} (o): cannot be said in a CDI file"
 
 
 @pytest.mark.parametrize("kind", ops.KINDS)
