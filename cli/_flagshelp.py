@@ -42,6 +42,7 @@ def _names(flag: Flag) -> str:
 
 
 def _description(flag: Flag) -> str:
-    default = f' (default: "{flag.default}")' if flag.default else ""
+    values = flag.default if flag.kind is list else (flag.default,)
+    default = f' (default: "{",".join(map(str, values))}")' if flag.default else ""
     variable = f" [${flag.variable}]" if flag.variable else ""
     return f"{flag.doc}{default}{variable}"

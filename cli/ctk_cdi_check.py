@@ -7,6 +7,9 @@ import os
 
 from libnvc._cdi.check import BROKEN, FRESH, STALE, judge
 from libnvc._cdi.generate import generate
+from libnvc._cdi.options import read_stamp
+from libnvc._cdi.raw import read_document
+from libnvc.errors import NvcError
 
 from ._flags import Flag, UsageError
 from .ctk_cdi import SPEC_DIR, spec_dirs, stamped_options
@@ -57,24 +60,26 @@ def _again(flags: list[str] | None, log: Log) -> Generated | None:
 
 
 def _found(directories: tuple[str, ...]) -> list[str]:
-    """Return the files that describe devices of NVIDIA, or cannot be read."""
-    from libnvc._cdi.raw import read_document
-    from libnvc.errors import NvcError
+    """Return the files that were generated here or describe devices of NVIDIA."""
+    return [
+        os.path.join(directory, name)
+        for directory in directories
+        for name in _names(directory)
+        if name.endswith((".yaml", ".json")) and _is_ours(os.path.join(directory, name))
+    ]
 
-    found = []
-    for directory in directories:
-        try:
-            names = sorted(os.listdir(directory))
-        except OSError:
-            continue
-        for name in names:
-            path = os.path.join(directory, name)
-            if not name.endswith((".yaml", ".json")):
-                continue
-            try:
-                kind = read_document(path)[0]["kind"]
-            except NvcError:
-                kind = "nvidia.com/" if "nvidia" in name else ""
-            if kind.partition("/")[0].endswith("nvidia.com"):
-                found.append(path)
-    return found
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        document, text = read_document(path)
+    except NvcError:
+        return "nvidia" in os.path.basename(path)
+    vendor: str = document["kind"].partition("/")[0]
+    return vendor.endswith("nvidia.com") or read_stamp(text)[0] is not None

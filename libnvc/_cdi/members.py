@@ -58,9 +58,9 @@ class Place:
 
     def check(self, version: str) -> None:
         """Raise ValueError if a version is older than what was needed anywhere."""
-        needed, why = max(self._needs, key=_first, default=(0, ""))
-        if VERSIONS.index(version) < needed:
-            self.inside("cdiVersion").fail(f"must be at least {VERSIONS[needed]} for {why}")
+        needed, why = self.needed()
+        if VERSIONS.index(version) < VERSIONS.index(needed):
+            self.inside("cdiVersion").fail(f"must be at least {needed} for {why}")
 
 
 def _first(need: tuple[int, str]) -> int:

@@ -229,6 +229,19 @@ def test_a_file_is_checked_by_what_it_was_generated_by(
     assert ctk("check", f"--input={path}")[0] == 0
 
 
+def test_which_files_of_a_directory_are_checked(
+    mx150: Path, tmp_path: Path, ctk: Callable[..., tuple[int, str, str]]
+) -> None:
+    document = {**DOCUMENT, "devices": DOCUMENT["devices"][1:2]}
+    for name, kind in (("acme.json", "acme.com/dev"), ("other.json", "x.nvidia.com/y")):
+        (tmp_path / name).write_text(json.dumps({**document, "kind": kind}))
+    path = tmp_path / "own.yaml"
+    words = (f"--driver-root={mx150}", "--vendor=example.com", f"--output={path}")
+    assert ctk("generate", *words)[0] == 0
+    status, said, _ = ctk("check", f"--spec-dir={tmp_path}")
+    assert (status, said) == (0, f"{tmp_path}/other.json: fresh\n{path}: fresh\n")
+
+
 def test_if_stale_needs_a_file(ctk: Callable[..., tuple[int, str, str]]) -> None:
     assert ctk("generate", "--if-stale") == (1, "", 'error msg="--if-stale needs --output"')
 
