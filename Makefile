@@ -89,6 +89,11 @@ test: $(VENV)/.built $(VENV)/.test
 # Where all is slow, every 7th point at which a fault is forced must do, and fewer trees.
 LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500 LIBNVC_LOADER_EXAMPLES=30
 
+# Python alone, whole engines, packages and programs that are built without sanitizers: once is enough.
+ONCE := $(addprefix --ignore=,tests/engines tests/packaging tests/integration/test_launcher.py \
+  $(wildcard tests/*/test_cdi_[!h]*.py tests/*/test_config.py tests/*/test_ctk_*.py \
+    tests/*/test_oci*.py tests/*/test_runtime_*.py tests/property/test_cdi.py))
+
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.
 # Kernels before 5.2, and from there up to 5.12.
 DENIED := openat2,open_tree,move_mount,mount_setattr,fsopen
@@ -97,23 +102,20 @@ DENIED_512 := mount_setattr
 $(VENV)/deny: tests/tools/deny.c $(VENV)/.created
 	@gcc -std=gnu11 -D_GNU_SOURCE -O1 $< -o $@
 
-# Whole engines need such calls themselves.
 test-old-kernel: $(VENV)/.built $(VENV)/.test $(VENV)/deny
 	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED) $(LESS) \
-	  $(VENV)/deny $(DENIED) -- $(BIN)/pytest --ignore=tests/engines $(ARGS)
+	  $(VENV)/deny $(DENIED) -- $(BIN)/pytest $(ONCE) $(ARGS)
 	@PYTHONSAFEPATH=1 NVC_DENIED=$(DENIED_512) $(LESS) \
-	  $(VENV)/deny $(DENIED_512) -- $(BIN)/pytest $(ARGS) tests/integration
+	  $(VENV)/deny $(DENIED_512) -- $(BIN)/pytest $(ONCE) $(ARGS) tests/integration
 
 # --- sanitizers ---------------------------------------------------------------------------------
 
 ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
 
-# The distribution's test builds a package of its own, without sanitizers: nothing to see here. Engines
-# start what is tested in integration, too.
 test-asan:
 	@CFLAGS="$(ASAN_FLAGS)" LDFLAGS="$(ASAN_FLAGS)" $(MAKE) VENV=.venv-asan .venv-asan/.built .venv-asan/.test
 	@$(MAKE) VENV=.venv-asan asan-python
-	@$(LESS) $(MAKE) VENV=.venv-asan test ARGS="--ignore=tests/packaging --ignore=tests/engines $(ARGS)"
+	@$(LESS) $(MAKE) VENV=.venv-asan test ARGS="$(ONCE) $(ARGS)"
 
 # The runtime must be preloaded into the interpreter, and only there: not into runc, ldconfig or
 # what runs in a container. So `python` becomes a script that preloads it, and a .pth takes the
