@@ -128,8 +128,11 @@ def _without_none(values: Mapping[Keys, Any]) -> dict[Keys, Any]:
 
 
 def _add_all(path: str, data: bytes, document: dict[str, Any], values: Mapping[Keys, Any]) -> bytes:
-    # From the last to the first: each is put before the others of its table.
-    for keys, value in sorted(values.items(), reverse=True):
+    # Tables in order, as new ones go to the end; in each from the last key to the first, as each is
+    # put before the others.
+    order = sorted(values, reverse=True)
+    for keys in sorted(order, key=lambda keys: keys[:-1]):
+        value = values[keys]
         if find(document, keys) == value:
             continue
         data = _with(path, data, document, keys, value)

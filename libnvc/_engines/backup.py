@@ -47,9 +47,11 @@ def backup_of(path: str) -> str:
     `XDG_STATE_HOME` changes it for both.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
-    if not state and os.geteuid() == 0:
-        return BACKUPS + path
-    return f"{state or os.path.expanduser('~/.local/state')}/libnvc/backup{path}"
+    if not os.path.isabs(state):
+        if os.geteuid() == 0:
+            return BACKUPS + path
+        state = os.path.expanduser("~/.local/state")
+    return f"{state}/libnvc/backup{path}"
 
 
 def find(document: Any, keys: Keys) -> Any:

@@ -81,8 +81,8 @@ def configure(
     keys = _places(version, runtime.name)
     others = _lost(path, source, keys)
     warnings = []
-    if others and not source:
-        others = {}
+    if others and not source.keys() - {"imports", "version"}:
+        others = {}  # as the reference has it
         if not runtime.is_default:
             warnings.append(_LOST)
     runtimes = {**table(path, source, keys.entry[:-1]), **others}
@@ -117,12 +117,15 @@ def unset(path: str, drop_in: str, name: str) -> list[Change]:
     """
     path, drop_in = resolved(path), resolved(drop_in)
     main = toml.parse(path, read_file(path) or b"")
-    version = version_of(path, main)
-    keys = _places(version, name)
-    if version == 1:
-        return restore_file(path, _FORM, name, keys)
     before = read_file(drop_in)
-    if before is None or find(toml.parse(drop_in, before), keys.entry) is None:
+    now = toml.parse(drop_in, before or b"")
+    # The drop-in may be of another version: that of the configuration in effect.
+    version = version_of(drop_in, now)
+    keys = _places(version, name)
+    if before is None or version == 1 or find(now, keys.entry) is None:
+        version = version_of(path, main)
+        if version == 1:
+            return restore_file(path, _FORM, name, _places(version, name))
         return [Change(path=drop_in, before=before, after=before)]
     new, _ = _drop_in(drop_in, main, version)
     runtimes = table(drop_in, new, keys.entry[:-1])

@@ -161,6 +161,8 @@ def test_c2_an_empty_file(configure: Run, main: Path, drop_in: Path, before: str
     }
     text = f'imports = ["{drop_in.parent}/*.toml"]\nversion = 2\n{before or ""}'
     assert main.read_text() == text
+    again = configure("--set-as-default").messages
+    assert again[-2:] == [f"info Nothing to change in {path}" for path in (drop_in, main)]
     assert configure("--unset").status == 0
     assert not drop_in.exists()
     assert (main.read_text() if main.exists() else None) == before
@@ -236,6 +238,7 @@ def test_the_runtime_that_containerd_has_by_itself_stays(
     main.write_text(DEBIAN)
     configure()
     assert load(drop_in)["containerd"]["runtimes"]["runc"] == RUNC_V2
+    configure("--unset")
     one = VERSION_1[: VERSION_1.index("  [plugins.cri.containerd")]
     main.write_text(one)
     configure()
@@ -328,6 +331,13 @@ def test_the_configuration_in_effect(
     options = load(drop_in, 3)["containerd"]["runtimes"]["nvidia"]["options"]
     assert options["SystemdCgroup"] is True
     assert main.read_text() == f'imports = ["{drop_in.parent}/*.toml"]\nversion = 3\n'
+    assert configure("--unset").status == 0
+    assert not main.exists()
+    main.write_text(VERSION_1)
+    assert configure(*source).status == 0
+    assert configure("--unset").status == 0
+    assert main.read_text() == VERSION_1
+    assert not drop_in.exists()
 
 
 def test_a_command_that_fails(configure: Run, main: Path, tmp_path: Path) -> None:

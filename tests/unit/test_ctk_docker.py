@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from libnvc._engines.backup import backup_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -327,3 +329,13 @@ def test_flags_that_are_warned_of(
     assert done.status == 0
     assert done.messages[0].startswith(f"warning {warning}")
     assert "nvidia" in file.read_text()
+
+
+def test_where_backups_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for state in ("", "relative"):
+        monkeypatch.setenv("XDG_STATE_HOME", state)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        assert backup_of("/etc/f") == "/var/lib/libnvc/backup/etc/f"
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setenv("HOME", "/home/u")
+        assert backup_of("/etc/f") == "/home/u/.local/state/libnvc/backup/etc/f"

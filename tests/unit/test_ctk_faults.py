@@ -143,7 +143,8 @@ def test_runs_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     assert 0 in [status for _, status in done]
 
 
-def test_a_change_that_is_none_is_not_made(tmp_path: Path) -> None:
+def test_a_change_that_is_none_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     file = tmp_path / "daemon.json"
     file.write_text("{}")
     commit(docker.configure(str(file), Runtime(name="nvidia", path="/n")))
