@@ -89,7 +89,7 @@ def _become(
 
 def _restore_signals() -> None:
     """Have signals do again what they do in programs that are not Python: all inherit that."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
