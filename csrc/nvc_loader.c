@@ -254,10 +254,10 @@ static void drop_spare(struct nvc_libset *set)
 				break;
 		}
 		for (uint32_t i = first; i < end; i++) {
-			struct nvc_library *spare = &set->all[i];
-			for (uint32_t j = first; spare->rank == RANK_SPARE && j < end; j++) {
-				if (set->all[j].rank < RANK_SPARE &&
-				    nvc_libset_rivals(spare, &set->all[j]))
+			const struct nvc_library *other = &set->all[i];
+			for (uint32_t j = first; other->rank < RANK_SPARE && j < end; j++) {
+				struct nvc_library *spare = &set->all[j];
+				if (spare->rank == RANK_SPARE && nvc_libset_rivals(spare, other))
 					spare->path = NULL;
 			}
 		}
@@ -275,9 +275,10 @@ static int link_libraries(struct nvc_loader *loader, const char *directory, uint
 {
 	for (uint32_t i = first; i < loader->set.count; i++) {
 		struct nvc_library *library = &loader->set.all[i];
-		const char *name = strrchr(library->path, '/') + 1;
-		if (library->place != place || library->rank == RANK_SPARE ||
-		    strcmp(name, library->soname) == 0 ||
+		if (library->place != place || library->rank == RANK_SPARE)
+			continue;
+		const char *name = strrchr(library->path, '/') + 1; /* it was looked through */
+		if (strcmp(name, library->soname) == 0 ||
 		    !loader->link(loader->cookie, directory, library->soname, name))
 			continue;
 		library->path = nvc_arena_join(&loader->set.memory, directory, library->soname);

@@ -234,14 +234,12 @@ static int relink(struct nvc_ops *ops, int dir_fd, const char *name, const char 
 	struct nvc_record *record = nvc_step_begin(ops, NVC_STEP_RELINK, path, target, old, err);
 	if (record == NULL)
 		return -1;
-	if (symlinkat(target, dir_fd, NVC_TEMPORARY_LINK) < 0) {
+	bool is_made = symlinkat(target, dir_fd, NVC_TEMPORARY_LINK) == 0;
+	if (!is_made || renameat(dir_fd, NVC_TEMPORARY_LINK, dir_fd, name) < 0) {
 		(void)nvc_step_fail(ops, "file creation", path, err);
-		nvc_journal_mark(record, NVC_RECORD_UNDONE);
-		return -1;
-	}
-	if (renameat(dir_fd, NVC_TEMPORARY_LINK, dir_fd, name) < 0) {
-		(void)nvc_step_fail(ops, "file creation", path, err);
-		if (unlinkat(dir_fd, NVC_TEMPORARY_LINK, 0) == 0)
+		(void)unlinkat(dir_fd, NVC_TEMPORARY_LINK, 0);
+		/* On a read-only file system nothing can be undone, and nothing was done. */
+		if (!is_made && err->sys_errno == EROFS)
 			nvc_journal_mark(record, NVC_RECORD_UNDONE);
 		return -1;
 	}
@@ -349,7 +347,6 @@ static bool link_soname(void *cookie, const char *directory, const char *soname,
 	struct nvc_place place;
 	struct nvc_error ignored;
 	char old[PATH_MAX], path[PATH_MAX];
-	bool is_done;
 
 	if (nvc_path_walk(&ops->root, directory, &how, &place, &ignored) < 0)
 		return false;
@@ -369,9 +366,12 @@ static bool link_soname(void *cookie, const char *directory, const char *soname,
 	    nvc_step_begin(ops, NVC_STEP_SYMLINK, path, name, NULL, &ignored);
 	if (record == NULL)
 		return false;
-	is_done = symlinkat(name, dir_fd, soname) == 0;
-	nvc_journal_mark(record, is_done ? NVC_RECORD_DONE : NVC_RECORD_UNDONE);
-	return is_done;
+	if (symlinkat(name, dir_fd, soname) < 0) {
+		(void)nvc_step_failed(ops, record, path, &ignored);
+		return false;
+	}
+	nvc_journal_mark(record, NVC_RECORD_DONE); /* it is known by its text */
+	return true;
 }
 
 #define NO_CACHE ": programs find the driver's libraries by LD_LIBRARY_PATH only"

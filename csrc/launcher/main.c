@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nvidia-container-runtime, nvidia-container-runtime-hook and nvidia-cdi-hook: what needs no decision is done here,
- * whatever else Python does. Linked statically: nothing in the environment changes which code runs,
- * and it starts in a fraction of a millisecond. */
+/* nvidia-container-runtime, nvidia-container-runtime-hook and nvidia-cdi-hook: what needs no
+ * decision is done here, whatever else Python does. Linked statically: nothing in the environment
+ * changes which code runs, and it starts in a fraction of a millisecond. */
 #include <stdio.h>
 
 #include "hook.h"

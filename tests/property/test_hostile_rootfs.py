@@ -203,6 +203,7 @@ class Case(NamedTuple):
         plan: what is asked for: kind, path and a number that means something to some kinds.
         loader: what is planted besides, if the cache is a mode.
         first: directories of the cache that come before all others.
+        in_place: whether these keep their place, and get links.
     """
 
     started: bool = False
@@ -213,6 +214,7 @@ class Case(NamedTuple):
     plan: Sequence[tuple[str, str, int]] = ()
     loader: Sequence[tuple[str, tuple[str, str]]] = ()
     first: tuple[str, ...] = ()
+    in_place: bool = False
 
 
 CASES = st.builds(
@@ -225,6 +227,7 @@ CASES = st.builds(
     plan=st.lists(OPERATION, min_size=1, max_size=4),
     loader=st.lists(LOADER, max_size=10),
     first=st.sampled_from([(), (), (LIBS,), ("/a", "/b/a")]),
+    in_place=st.booleans(),
 )
 CACHED = (
     *((name, f"{place}/{name}", 64) for name in ("libcuda.so.1", ODD) for place in (LIBS, "/a")),
@@ -248,7 +251,7 @@ class Maker:
             operations = [op for asked in case.plan for op in self._operations(*asked)]
         if "cache" in case.modes:
             cache = nvc.LoaderCache(origin="o", path="/etc/ld.so.cache", libraries=CACHED)
-            operations.append(cache.replace(directories=case.first))
+            operations.append(cache.replace(directories=case.first, in_place=case.in_place))
         return nvc.Plan(operations=tuple(operations))
 
     def _operations(self, kind: str, path: str, number: int) -> tuple[nvc.Operation, ...]:
