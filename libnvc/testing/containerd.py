@@ -119,6 +119,38 @@ class Containerd:
             check=False,
         )
 
+    def run(
+        self,
+        options: Sequence[str],
+        image: str,
+        name: str,
+        *command: str,
+        namespace: str = "default",
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container of its own; return all it printed and its exit status.
+
+        It prints into files: `ctr` may end before it has passed everything on. What `ctr` itself
+        says comes first.
+
+        Args:
+            options: of `ctr run`.
+            image: its name.
+            name: for the container.
+            command: what to run; the image has a shell.
+            namespace: containerd's.
+        """
+        said = self._directory / "said"
+        said.mkdir(exist_ok=True)
+        for file in ("out", "err"):
+            (said / file).write_text("")
+        mount = f"--mount=type=bind,src={said},dst=/said,options=rbind:rw"
+        shell = ("sh", "-c", '"$@" >/said/out 2>/said/err', "sh")
+        start = ("--namespace", namespace, "run", "--rm", mount)
+        done = self.ctr(*start, *options, image, name, *shell, *command)
+        done.stdout += (said / "out").read_text()
+        done.stderr += (said / "err").read_text()
+        return done
+
     def load(self, archive: Path, name: str) -> None:
         """Load an image of `write_image` for pods.
 

@@ -61,9 +61,10 @@ def test_ctr_with_the_runtime_as_its_runc(
     containerd: Containerd, nvidia_runtime: Path, plain: str, check_gpus: CheckGpus
 ) -> None:
     # The machine's cgroup v2 may have no controller for processors.
-    run = ("--namespace=k8s.io", "run", "--rm", "--cpu-shares=0", f"--runc-binary={nvidia_runtime}")
+    options = ("--cpu-shares=0", f"--runc-binary={nvidia_runtime}")
     asked = "--env=NVIDIA_VISIBLE_DEVICES=2,5"
-    check_gpus(partial(containerd.ctr, *run, asked, plain, "by-ctr"), [2, 5])
+    run = partial(containerd.run, (*options, asked), plain, "by-ctr", namespace="k8s.io")
+    check_gpus(run, [2, 5])
 
 
 def test_the_handler_leaves_an_ordinary_container_alone(containerd: Containerd, plain: str) -> None:

@@ -88,7 +88,7 @@ def test_the_container_can_use_the_gpus_asked_for(
     containerd: Containerd, indices: list[int], check_gpus: CheckGpus
 ) -> None:
     asked = [option for index in indices for option in ("--gpus", str(index))]
-    check_gpus(partial(containerd.ctr, *RUN, "--rm", *asked, IMAGE, "c1"), indices)
+    check_gpus(partial(containerd.run, [*RUN[1:], *asked], IMAGE, "c1"), indices)
 
 
 def test_nothing_comes_that_was_not_asked_for(containerd: Containerd, sim: Path) -> None:
@@ -126,7 +126,7 @@ def test_without_gpus_a_container_is_untouched(containerd: Containerd) -> None:
     script = (
         "cat /proc/self/mounts; ls /dev; mknod /tmp/nvidia0 c 195 0; cat /tmp/nvidia0; nvidia-smi"
     )
-    done = containerd.ctr(*RUN, "--rm", IMAGE, "c6", "sh", "-c", script)
+    done = containerd.run(RUN[1:], IMAGE, "c6", "sh", "-c", script)
     assert "nvidia" not in done.stdout
     assert done.stderr.splitlines() == [
         "cat: /tmp/nvidia0: Operation not permitted",

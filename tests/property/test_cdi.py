@@ -27,7 +27,8 @@ VALID = Draft7Validator(
     registry=Registry().with_resources([(n, DRAFT7.create_resource(f)) for n, f in FILES.items()]),
 )
 
-chars = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+# The ends of lines that only Unicode has are written by PyYAML so that it reads blanks.
+chars = st.characters(exclude_categories=["Cs"], exclude_characters="\0\x85\u2028\u2029")
 texts = st.text(chars, max_size=8) | st.sampled_from(["0", "1:2", "no", "true", "~", "0x1f", "1e3"])
 paths = st.sampled_from(["/a", "/a/b", "/b", "/a/b/c", "/", "/b/"])
 names = st.from_regex(r"[a-z0-9]([a-z0-9:._-]{0,3}[a-z0-9])?", fullmatch=True)
