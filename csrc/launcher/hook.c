@@ -284,8 +284,11 @@ static int run_python(const struct self *self, const char *program, char *const 
 {
 	static char standard[] = "PATH=" STANDARD_PATH;
 	static const char *const names[] = {
-	    "NVIDIA_CTK_CONFIG_FILE_PATH", "NVIDIA_CTK_DEBUG", "NVIDIA_CTK_QUIET",
-	    "NVIDIA_CDI_DEBUG",            "NVIDIA_CDI_QUIET",
+	    "NVIDIA_CTK_CONFIG_FILE_PATH",
+	    "NVIDIA_CTK_DEBUG",
+	    "NVIDIA_CTK_QUIET",
+	    "NVIDIA_CDI_DEBUG",
+	    "NVIDIA_CDI_QUIET",
 	};
 	char *path = getenv("PATH");
 	char *environment[sizeof names / sizeof *names + 2] = {standard};
