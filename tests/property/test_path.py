@@ -30,6 +30,8 @@ class OutsideError(Exception):
 def build(root: Path, forest: dict[str, str]) -> None:
     for name in sorted(forest):
         path, entry = root / name, forest[name]
+        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
+            continue  # a link leads out: nothing is made there
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry == "dir":
