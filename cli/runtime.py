@@ -124,7 +124,10 @@ def _low_level(candidates: Sequence[str], programs: str) -> str:
             return found
         names = " ".join(candidates)
         why = f"error locating runtime: no runtime binary found from candidate list: [{names}]"
-    raise NvcError(f"{FAILED}error constructing low-level runtime: {why}")
+    raise NvcError(
+        f"{FAILED}error constructing low-level runtime: {why}",
+        hint="install runc or crun, or name one in nvidia-container-runtime.runtimes",
+    )
 
 
 def _tell(error: BaseException, logs: Sequence[tuple[str, bool]]) -> None:

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
     from libnvc._oci.wanted import Wanted
     from libnvc.model import Layout
 
-#: What `configure` is told for each mode of the configuration; any other means "disabled".
-COMPAT_MODES = {"ldconfig": "ldconfig", "mount": "mount"}
-
 
 def compat_mode(config: Config) -> str:
     """Return what becomes of the image's CUDA compatibility libraries."""
-    return COMPAT_MODES.get(config.runtime.cuda_compat_mode, "disabled")
+    mode = config.runtime.cuda_compat_mode
+    return mode if mode in ("ldconfig", "mount") else "disabled"
 
 
 def ldconfig(config: Config) -> str | None:

@@ -288,7 +288,8 @@ def test_the_low_level_runtime_gets_what_the_engine_gave(
             ['runtimes = ["nowhere"]'],
             "create c",
             "failed to create NVIDIA Container Runtime: error constructing low-level runtime: "
-            'error locating runtime: no runtime binary found from candidate list: [nowhere]"',
+            "error locating runtime: no runtime binary found from candidate list: [nowhere] "
+            '(install runc or crun, or name one in nvidia-container-runtime.runtimes)"',
         ),
         ([], "create --bundle", 'bundle option requires an argument"'),
         ([], "create --bundle /nowhere c", 'config.json: no such file or directory"'),
