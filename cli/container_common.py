@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Self
 
-    from libnvc.model import Inventory, Request
+    from libnvc.model import Identity, Inventory, Request
 
     from ._argp import Event, Parser
 
@@ -116,7 +116,7 @@ def events(parser: Parser, argv: Sequence[str]) -> Iterator[Event]:
 
 
 def start(settings: Settings, channels: Sequence[int] = ()) -> Log:
-    """Open the log and prepare the host: what comes first once the command line is read.
+    """Open the log: what comes first once the command line is read.
 
     Args:
         settings: the global options.
@@ -130,11 +130,6 @@ def start(settings: Settings, channels: Sequence[int] = ()) -> Log:
 
         log = FileLog(settings.debug)
         _log_start(settings, log, channels)
-    if settings.load_kmods:
-        from libnvc._system.load import load_driver
-
-        made = () if settings.no_create_imex_channels else tuple(channels)
-        load_driver(settings.root, log, imex_channels=made)
     return log
 
 
@@ -159,20 +154,26 @@ def discover(
     log: Log,
     request: Request | None,
     *,
+    channels: Sequence[int] = (),
     skip: frozenset[str] = frozenset(),
     mig_control: frozenset[str] = frozenset(),
 ) -> Inventory:
-    """Read what the driver has, with the settings and what the environment says, and log it.
+    """Prepare the host, read what the driver has, and log it.
+
+    The settings and what the environment says count. Where NVML was asked, or preparing the host
+    failed in part, the inventory has no dependencies: next time the answer may be another.
 
     Args:
         settings: the global options.
         log: the debug log.
         request: for what; NVML is asked if that needs it. None: it is asked in any case.
+        channels: numbers of the IMEX channels whose nodes are made.
         skip: what `libnvc.discover` leaves out.
         mig_control: rights to control MIG that it looks for.
     """
     import libnvc
 
+    loaded = _load(settings, log, channels)
     if "PATH" not in os.environ:
         raise CommandError("detection", "environment variable PATH not found")
     options: dict[str, Any] = {}
@@ -194,11 +195,23 @@ def discover(
 
         uid, gid = settings.user or default_user()
         found = libnvc.probe(found, uid=uid, gid=gid, fresh=request is None)
+        loaded = None
     if log:
         from ._debuglog import log_inventory
 
         log_inventory(log, found, skip)
-    return found
+    known = () if loaded is None else (*found.dependencies, *loaded)
+    return found.replace(dependencies=known)
+
+
+def _load(settings: Settings, log: Log, channels: Sequence[int]) -> tuple[Identity, ...] | None:
+    """Load the driver if that is asked for; return what that rests on, None if it failed."""
+    if not settings.load_kmods:
+        return ()
+    from libnvc._system.load import load_driver
+
+    made = () if settings.no_create_imex_channels else tuple(channels)
+    return load_driver(settings.root, log, imex_channels=made) or None
 
 
 def mig_control(*, config: bool, monitor: bool) -> frozenset[str]:

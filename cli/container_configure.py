@@ -135,6 +135,7 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
         settings,
         log,
         libnvc.Request(devices=wish.devices, requirements=wish.requirements),
+        channels=wish.imex_channels,
         skip=wish.skipped(),
         mig_control=mig_control(config=wish.mig_config, monitor=wish.mig_monitor),
     )

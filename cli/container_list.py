@@ -76,6 +76,7 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
             settings,
             log,
             libnvc.Request(devices=asked.devices or ()),
+            channels=asked.imex_channels,
             skip=asked.skipped,
             mig_control=mig_control(config=asked.mig_config, monitor=asked.mig_monitor),
         )

@@ -74,12 +74,19 @@ def _become(
     programs = os.path.dirname(program)
     runtime = _low_level(settings.runtimes, programs)
     if call.is_create:
-        from .runtime_create import create
+        from .runtime_create import Origin, create
         from .runtime_log import RuntimeLog
 
+        origin = Origin(
+            program=program,
+            name=name,
+            config=known,
+            environment=environment,
+            container=call.container,
+        )
         level = "debug" if call.is_debug else settings.log_level
         with RuntimeLog(logs, level) as log:
-            create(config.replace(runtime=settings), call, programs, log)
+            create(config.replace(runtime=settings), call, origin, log)
     _restore_signals()
     try:
         os.execve(runtime, [runtime, *words], environment)  # noqa: S606 - no shell is wanted

@@ -23,6 +23,7 @@ from .runtime_request import ldconfig, read_request, read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from libnvc._config.settings import Config
@@ -59,13 +60,49 @@ class _Places(Record):
     ldconfig: str | None
 
 
-def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
+class Origin(Record):
+    """What the native program is called by, beside the container's configuration.
+
+    Attributes:
+        program: the path of its file.
+        name: its name as called.
+        config: the identity of `config.toml` (`runtime_front.identity`).
+        environment: its own.
+        container: the container's id, or "".
+    """
+
+    program: str
+    name: str
+    config: str
+    environment: Mapping[str, str]
+    container: str
+
+
+class Made(Record):
+    """What is made of a plan.
+
+    Attributes:
+        edited: the configuration of the container.
+        hook: the hook in it.
+        plan: what the hook does.
+        file: where that is.
+        rootfs: the container's root.
+    """
+
+    edited: dict[str, Any]
+    hook: dict[str, Any]
+    plan: Plan
+    file: str
+    rootfs: str
+
+
+def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
     """Change the configuration of a container that asks for GPUs; leave all others alone.
 
     Args:
         config: the runtime's; its mode is the one to use.
         call: the command line.
-        programs: the directory of the programs of this installation.
+        origin: what called this.
         log: takes what was granted and refused.
 
     Raises:
@@ -82,6 +119,8 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
         log.warn(f"container {call.container}: {line}")
     if wanted.devices is None:
         return
+    programs = os.path.dirname(origin.program)
+    made: Made | None = None
     if mode == "cdi":
         edited = _with_cdi(document, wanted.devices, config, log)
     elif mode == "legacy":
@@ -90,14 +129,20 @@ def create(config: Config, call: Call, programs: str, log: RuntimeLog) -> None:
         rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
         plan = _make_plan(wanted, config, rootfs, log)
         places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
-        edited = _with_plan(document, plan, container, places)
+        made = _with_plan(document, plan, container, places)
+        edited = made.edited
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
         f"devices '{','.join(wanted.devices)}', capabilities '{','.join(wanted.capabilities)}', "
         f"IMEX channels '{','.join(wanted.imex_channels)}'"
     )
-    if edited != document:
-        _write(path, dumps(edited))
+    if edited == document:
+        return
+    if made is not None and config.cache:
+        from .runtime_kept import keep_made
+
+        keep_made(made, path, config, origin, log)
+    _write(path, dumps(edited))
 
 
 def _find_bundle(call: Call) -> str:
@@ -187,10 +232,8 @@ def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> d
     return add_hook(document, "prestart", {"path": hook, "args": [_base(hook), "prestart"]})
 
 
-def _with_plan(
-    document: dict[str, Any], plan: Plan, container: Container, places: _Places
-) -> dict[str, Any]:
-    """Return the configuration with what a plan gives, the rest of which becomes a hook."""
+def _with_plan(document: dict[str, Any], plan: Plan, container: Container, places: _Places) -> Made:
+    """Put what a plan gives into the configuration; the rest of it becomes a hook."""
     nodes = not (container.user_namespace or in_user_namespace())
     bare = remove_hooks(remove_hooks(document, "prestart", _PRESTART), _STAGE, (_HOOK,))
     edited, rest = edit_oci(bare, plan, nodes=nodes)
@@ -201,7 +244,13 @@ def _with_plan(
         "args": [_HOOK, "create-runtime", file, places.rootfs, *filter(None, (places.ldconfig,))],
         "env": [f"PATH={DEFAULT_PATH}"],
     }
-    return add_hook(edited, _STAGE, hook, first=True)
+    return Made(
+        edited=add_hook(edited, _STAGE, hook, first=True),
+        hook=hook,
+        plan=rest,
+        file=file,
+        rootfs=places.rootfs,
+    )
 
 
 def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> Plan:
@@ -212,6 +261,7 @@ def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> 
             settings,
             debug,
             request,
+            channels=request.imex_channels,
             mig_control=mig_control(config=request.mig_config, monitor=request.mig_monitor),
         )
     plan = libnvc.make_plan(found, request)

@@ -81,7 +81,8 @@ def _open_directory(environment: Mapping[str, str]) -> int:
     return -1
 
 
-def _asks(config: Config) -> tuple[str, ...]:
+def asks(config: Config) -> tuple[str, ...]:
+    """Return the strings of which a configuration that asks for GPUs has one."""
     swarm = (name.strip() for name in config.swarm_resource.split(","))
     volumes = (_VOLUMES,) if config.accept_volume_mounts else ()
     asks = (*_ASKS, *swarm, *config.runtime.annotation_prefixes, *volumes)
@@ -93,7 +94,7 @@ def _front(config: Config, identity: str) -> str:
         f"nvcfront 1 {_build.VERSION}",
         f"config {identity}",
         *(f"runtime {candidate}" for candidate in config.runtime.runtimes),
-        *(f"ask {text}" for text in _asks(config)),
+        *(f"ask {text}" for text in asks(config)),
         "end",
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -101,7 +102,7 @@ def _front(config: Config, identity: str) -> str:
 
 def _front_lines(config: Config) -> int:
     """Return how many lines it has, if nothing in it has a line's end of its own."""
-    return 3 + len(config.runtime.runtimes) + len(_asks(config))
+    return 3 + len(config.runtime.runtimes) + len(asks(config))
 
 
 def _read(directory: int) -> bytes:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: Each level logs what stands before it, too.
 LEVELS = ("panic", "fatal", "error", "warning", "info", "debug", "trace")
-_NOWHERE = ("", "/dev/null")
+#: Names of files that are none.
+NOWHERE = ("", "/dev/null")
 _ELSEWHERE = ("journald:", "syslog:")  # what crun takes beside files
 
 
@@ -34,6 +35,7 @@ class RuntimeLog(Log):
             level: one of `LEVELS`; any other means "info".
         """
         self._level = LEVELS.index(level if level in LEVELS else "info")
+        self.messages: list[tuple[str, str]] = []  # level and text of what was written so far
         self._open = [(fd, as_json) for path, as_json in files if (fd := _append(path)) >= 0]
 
     def __bool__(self) -> bool:
@@ -54,6 +56,7 @@ class RuntimeLog(Log):
 
     def write(self, level: str, text: str) -> None:
         """Write a line of a level."""
+        self.messages.append((level, text))
         if not self._open or LEVELS.index(level) > self._level:
             return
         for fd, as_json in self._open:
@@ -69,19 +72,20 @@ def line(level: str, text: str, *, as_json: bool = False) -> str:
 
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if as_json:
-        return f'{{"level":"{level}","msg":{_quoted(text)},"time":"{now}"}}\n'
-    return f'time="{now}" level={level} msg={_quoted(text)}\n'
+        return f'{{"level":"{level}","msg":"{escaped(text)}","time":"{now}"}}\n'
+    return f'time="{now}" level={level} msg="{escaped(text)}"\n'
 
 
-def _quoted(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return what stands for a text inside the quotes of a line."""
     from _json import encode_basestring_ascii
 
-    return encode_basestring_ascii(shown(text))
+    return encode_basestring_ascii(shown(text))[1:-1]
 
 
 def _append(path: str) -> int:
     path = path.removeprefix("file:")
-    if path in _NOWHERE or path.startswith(_ELSEWHERE):
+    if path in NOWHERE or path.startswith(_ELSEWHERE):
         return -1
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
     try:

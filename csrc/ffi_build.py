@@ -50,6 +50,9 @@ MODULES = [
     "worker",
     "job",
     "apply",
+    "json",
+    "document",
+    "kept",
 ]
 
 # Diagnostics that the code cffi generates passes too. The stricter set for the hand-written

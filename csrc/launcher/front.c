@@ -63,6 +63,7 @@ static bool parse_config(const char *text, struct front *out)
 
 	if (text == NULL)
 		return false;
+	out->identity = text;
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		if (!take_number(&text, numbers[i]))
 			return false;

@@ -28,6 +28,7 @@ struct front_list {
 
 struct front {
 	uint64_t dev, ino, size, mtime_ns, ctime_ns;
+	const char *identity; /* the five numbers and the path, as written */
 	const char *config;
 	struct front_list runtimes, asks;
 };

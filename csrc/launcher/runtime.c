@@ -6,25 +6,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "front.h"
+#include "create.h"
 #include "nvc_cleanup.h"
 #include "python.h"
 
 #define DOCUMENT_MAX (16u << 20)
 
-/* What a command line says that matters here. */
-struct command {
-	bool is_create;
-	bool is_version;
-	bool is_dangling; /* the last word is a flag that wants another */
-	const char *bundle;
-};
-
 static void read_command(char *const *arguments, struct command *out)
 {
 	bool is_bundle = false;
 
-	*out = (struct command){.bundle = "."};
+	*out = (struct command){.bundle = ".", .words = arguments};
 	for (; *arguments != NULL; arguments++) {
 		const char *text = *arguments, *word = text + strspn(text, "-");
 		size_t len = strcspn(word, "=");
@@ -45,16 +37,19 @@ static void read_command(char *const *arguments, struct command *out)
 		out->bundle = ".";
 }
 
-/* Whether the configuration of the container to be created asks for nothing. */
-static bool asks_nothing(const struct front *front, const char *bundle)
+/* Whether nothing is left to do for a container that is created: it asks for nothing, or has been
+ * given what it asks for. */
+static bool is_done(const struct self *self, const struct front *front,
+                    const struct command *command)
 {
 	auto_file struct file document = {.data = NULL};
 	char path[PATH_MAX];
-	int len = snprintf(path, sizeof path, "%s/config.json", bundle);
+	int len = snprintf(path, sizeof path, "%s/config.json", command->bundle);
 
 	return len > 0 && (size_t)len < sizeof path &&
 	       file_read(AT_FDCWD, path, 0, DOCUMENT_MAX, &document) == 0 &&
-	       !front_may_ask(front, document.data, document.len);
+	       (!front_may_ask(front, document.data, document.len) ||
+	        create_kept(self, front, command, &document));
 }
 
 static bool is_runtime(const struct self *self, const char *path)
@@ -110,9 +105,9 @@ static void pass_through(const struct self *self, char *const *arguments)
 	read_command(arguments, &command);
 	if (command.is_version || !front_load(NVC_VERSION, &file, &front))
 		return;
-	if (command.is_create && (command.is_dangling || !asks_nothing(&front, command.bundle)))
-		return;
 	if (!find_runtime(self, &front, path))
+		return;
+	if (command.is_create && (command.is_dangling || !is_done(self, &front, &command)))
 		return;
 	while (arguments[count] != NULL)
 		count++;

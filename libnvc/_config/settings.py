@@ -104,6 +104,7 @@ class Config(Record):
         supported_capabilities: names, sorted, separated by commas; never "all".
         ldcache: who writes the loader cache: "native", libnvc; "exec", the host's ldconfig,
             confined.
+        cache: whether plans are kept for later containers.
         features: names of those that are true.
         unknown: keys with dots between, in the file's order; a table without its keys.
     """
@@ -115,6 +116,7 @@ class Config(Record):
     accept_volume_mounts: bool = False
     supported_capabilities: str = ",".join(_CAPABILITIES)
     ldcache: str = "native"
+    cache: bool = True
     cli: CliSettings = CliSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     hook: HookSettings = HookSettings()
@@ -133,6 +135,7 @@ _KEYS: dict[str, Any] = {
     "accept-nvidia-visible-devices-as-volume-mounts": (bool, "accept_volume_mounts"),
     "supported-driver-capabilities": (str, "supported_capabilities"),
     "ldcache": (str, "ldcache"),
+    "cache": (bool, "cache"),
     "nvidia-container-cli": {
         "root": (str, "cli.root"),
         "path": (str, "cli.path"),

@@ -77,6 +77,7 @@ class DriverRoot:
         self.warnings: list[str] = []
         self.identities: dict[str, Identity] = {}
         self._finder = Finder(self.prefix)
+        self._places: dict[str, str] = {}
 
     def host(self, path: str) -> str:
         """Return the path on the host of a path under the root."""
@@ -93,11 +94,43 @@ class DriverRoot:
             DiscoveryError: the path leaves the root, or cannot be read for another reason.
         """
         try:
-            return self._finder.find(path)
+            found = self._finder.find(path)
         except NvcError as error:
             if error.errno in _MISSING and (denied_is_missing or error.errno != EACCES):
                 return None
             raise
+        if found is not None and found.path != path:
+            self._note_links(path)
+        return found
+
+    def _note_links(self, path: str, left: int = 40) -> str:
+        """Record the links that a path goes through; return where it leads, "" for the root.
+
+        Args:
+            path: absolute, under the root.
+            left: how many more links are followed: the kernel's own limit.
+        """
+        if path in self._places:
+            return self._places[path]
+        parent, _, name = path.rstrip("/").rpartition("/")
+        place = parent and self._note_links(parent, left)
+        if name == "..":
+            place = place.rpartition("/")[0]
+        elif name not in ("", "."):
+            place = self._note_link(f"{place}/{name}", left)
+        self._places[path] = place
+        return place
+
+    def _note_link(self, path: str, left: int) -> str:
+        try:
+            target = os.readlink(self.host(path))
+        except OSError:
+            return path  # no link
+        self.note(self.host(path))
+        if not left:
+            return path
+        start = "" if target.startswith("/") else path.rpartition("/")[0]
+        return self._note_links(f"{start}/{target}".replace("//", "/"), left - 1)
 
     def resolve(self, path: str) -> str | None:
         """Return the real path of what `look` finds."""

@@ -60,18 +60,21 @@ class Host:
     def read(self, path: str) -> bytes:
         """Read a file of procfs or sysfs, without leaving the root that they belong to.
 
+        Its content becomes one of the identities of `root`.
+
         Raises:
             DiscoveryError: it is missing, or cannot be read.
         """
         real = self._real(path)
-        if real is None:
+        read = None if real is None else self.root.note_content(real)
+        if read is None:
             raise os_error("open", path, FileNotFoundError(ENOENT, ""))
-        return read_file(real)
+        return read[0]
 
     def names(self, path: str) -> tuple[str, ...]:
-        """List a directory of procfs or sysfs; empty if it is missing."""
+        """List a directory of procfs or sysfs, and note that; empty if it is missing."""
         real = self._real(path)
-        return () if real is None else self.root.names(real)
+        return () if real is None else self.root.note_names(real) or ()
 
     def _real(self, path: str) -> str | None:
         """Return the path on the host without links, where the root may have put some."""
@@ -82,8 +85,10 @@ class Host:
         return None if inside is None else self.root.host(inside)
 
     def _is_gpu(self, device: str) -> bool:
+        # The others are many; one in whose place a GPU is put gives the driver another GPU, too.
+        vendor = self._real(f"{device}/vendor")
         try:
-            is_ours = self.read(f"{device}/vendor").rstrip() == _NVIDIA
+            is_ours = vendor is not None and read_file(vendor).rstrip() == _NVIDIA
             return is_ours and self.read(f"{device}/class").startswith(_DISPLAY)
         except DiscoveryError:
             return False  # unplugged meanwhile

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
+    from ..model import Identity
+
     class Report(Protocol):
         """Takes messages, one line each."""
 
@@ -44,7 +46,7 @@ _FIELDS = {"DeviceFileUID": "uid", "DeviceFileGID": "gid", "DeviceFileMode": "mo
 
 def load_driver(
     root: str, report: Report, *, imex_channels: tuple[int, ...] = (), timeout: float = _TIMEOUT
-) -> None:
+) -> tuple[Identity, ...]:
     """Load the modules that are not loaded, and make the device nodes that are not right.
 
     Whatever fails is a warning, and what follows is tried all the same: a driver that is usable
@@ -55,11 +57,15 @@ def load_driver(
         report: takes what is done, and the warnings.
         imex_channels: numbers of the IMEX channels whose nodes are made.
         timeout: seconds for each module.
+
+    Returns:
+        What it looked at: while all of that is as it was, there is nothing to do. Empty where
+        something failed, and so is worth another try.
     """
     try:
         if in_user_namespace():
             report.warn("skipping kernel modules and device nodes: this is a user namespace")
-            return
+            return ()
         host = Host(root)
         gpus = host.count_gpus()
         if not gpus:
@@ -68,12 +74,35 @@ def load_driver(
     except (OSError, NvcError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         report.warn(f"could not load the driver: {where}{_words(error)}")
-        return
+        return ()
+    counted = _Counted(report)
     with devices:
         for module in MODULES:
-            if _load(host, module, report, gpus=gpus, timeout=timeout):
-                for node in _nodes(host, module, gpus, imex_channels, report):
-                    _make(devices, node, report)
+            if _load(host, module, counted, gpus=gpus, timeout=timeout):
+                for node in _nodes(host, module, gpus, imex_channels, counted):
+                    _note(host, node)
+                    _make(devices, node, counted)
+    return () if counted.warnings or not gpus else tuple(host.root.identities.values())
+
+
+class _Counted:
+    """A report that counts its warnings."""
+
+    def __init__(self, report: Report) -> None:
+        self.warnings = 0
+        self.info = report.info
+        self._report = report
+
+    def warn(self, text: str) -> None:
+        self.warnings += 1
+        self._report.warn(text)
+
+
+def _note(host: Host, node: Node) -> None:
+    """Record a node and its link as they are before they are made: afterwards they differ."""
+    device = host.root.device(f"/dev/{node.name}")
+    if host.root.note(device) is not None:
+        host.root.note(host.root.device(f"/dev/char/{node.major}:{node.minor}"))
 
 
 def _load(host: Host, module: str, report: Report, *, gpus: int, timeout: float) -> bool:

@@ -19,7 +19,11 @@ _ENVIRONMENT = {"PATH": "/sbin"}
 
 def is_loaded(host: Host, name: str) -> bool:
     """Tell whether a kernel module is loaded."""
-    return os.access(f"{host.sys}/module/{name.replace('-', '_')}/initstate", os.R_OK)
+    try:
+        host.read(f"{host.sys}/module/{name.replace('-', '_')}/initstate")
+    except DiscoveryError:
+        return False
+    return True
 
 
 def load_module(host: Host, name: str, timeout: float) -> None:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep what a container was given, so that the native program gives it to the next one like it.
+
+It is kept only after the native program's own edit of this container's configuration was found to
+be the same as Python's.
+"""
+
+from __future__ import annotations
+
+from libnvc._discover.root import read_file
+from libnvc._kept import Kept, keep
+from libnvc._native.flat import encode
+from libnvc._native.kept import Document, Edit, strings
+from libnvc._oci.document import dumps, loads
+from libnvc.errors import NvcError
+
+from .runtime_front import asks
+from .runtime_log import LEVELS, NOWHERE, escaped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from libnvc._config.settings import Config
+
+    from .runtime_create import Made, Origin
+    from .runtime_log import RuntimeLog
+
+
+def keep_made(made: Made, path: str, config: Config, origin: Origin, log: RuntimeLog) -> None:
+    """Keep it, unless something about it is not for the native program.
+
+    Args:
+        made: what was made.
+        path: of the container's configuration, which is as it was.
+        config: the runtime's.
+        origin: what called this.
+        log: what was said of it.
+    """
+    runtime = config.runtime
+    is_logged = runtime.debug not in NOWHERE or config.cli.debug
+    if not config.cache or is_logged or LEVELS.index(runtime.log_level) < LEVELS.index("info"):
+        return
+    try:
+        text = read_file(path)
+        document = Document(text)
+        edit = _edit(made, text)
+        if loads(document.edit(edit, made.file, made.rootfs)) != made.edited:
+            return
+        kept = Kept(
+            key=document.key(_header(origin), asks(config), made.rootfs),
+            dependencies=made.plan.dependencies,
+            edit=edit,
+            messages=tuple(_message(origin.container, *message) for message in log.messages),
+            plan=encode(made.plan),
+        )
+    except (NvcError, ValueError):
+        return
+    keep(kept)
+
+
+def _header(origin: Origin) -> bytes:
+    """Return what csrc/launcher/create.c writes, too."""
+    variables = (origin.environment.get(n, "") for n in ("PATH", "CUDA_MPS_PIPE_DIRECTORY"))
+    return strings((origin.program, origin.name, origin.config, *variables))
+
+
+def _edit(made: Made, text: bytes) -> Edit:
+    """Return the edit; what cannot be told from it, the comparison finds."""
+    was, linux = loads(text).get("linux") or {}, made.edited.get("linux") or {}
+    nodes = _more(was, linux)
+    rules = _more(was.get("resources") or {}, linux.get("resources") or {})
+    paths = _items([made.file, made.rootfs])
+    head, tail = dumps(made.hook).rstrip(b"\n").split(paths)
+    return Edit(
+        nodes=_items(nodes),
+        rules=_items(rules),
+        node_paths=tuple(node["path"] for node in nodes),
+        majors=tuple(sorted({str(rule["major"]) for rule in rules})),
+        hook_head=head,
+        hook_tail=tail,
+    )
+
+
+def _more(was: dict[str, Any], now: dict[str, Any]) -> list[Any]:
+    return (now.get("devices") or [])[len(was.get("devices") or []) :]
+
+
+def _items(items: list[Any]) -> bytes:
+    """Return the elements of a list with commas between."""
+    return dumps({"": items})[len('{"":[') : -len("]}\n")]
+
+
+def _message(container: str, level: str, text: str) -> tuple[str, bool, str]:
+    start = f"container {container}: "
+    return level, text.startswith(start), escaped(text.removeprefix(start))

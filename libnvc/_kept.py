@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep a plan for the containers that get the same, in a form that the native launcher checks.
+
+One file a plan, in a directory that only root may enter. It holds what the plan was asked by (the
+key), what it rests on (the dependencies), what it does, and a hash of all of that. Whoever uses it
+compares the key and every dependency; if anything differs, it is as if there were no file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from stat import S_IMODE, S_ISDIR, S_ISREG
+
+from . import _build
+from ._discover.root import digest, read_file
+from ._native.kept import kept_hash, strings
+from ._record import Record
+from ._rundir import DIRECTORY, open_directory
+from .errors import NvcError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._native.kept import Edit
+    from .model import Identity
+
+#: Where kept plans are.
+PLANS = f"{DIRECTORY}/plans"
+
+_MOST = 64  # plans; older ones go
+_LONGEST = 4 << 20  # bytes of one; the launcher reads no longer ones
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# A file that changes again within one tick of the kernel's clock may have the same times.
+_TICK_NS = 50_000_000
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Kept(Record):
+    """What is kept of the creation of a container.
+
+    Attributes:
+        key: what it was asked by.
+        dependencies: what it rests on; not empty.
+        edit: what the configuration gets.
+        messages: level ("info" or "warning"), whether the container is named first, and the text
+            behind that as the inside of a string of JSON.
+        plan: for the hook, in its flat form.
+    """
+
+    key: bytes
+    dependencies: tuple[Identity, ...]
+    edit: Edit
+    messages: tuple[tuple[str, bool, str], ...]
+    plan: bytes
+
+
+class Entry(Record):
+    """A file of a kept plan: its name, size in bytes and time of writing (seconds)."""
+
+    name: str
+    size: int
+    written: float
+
+
+def keep(kept: Kept) -> bool:
+    """Write a plan down; tell whether that was done.
+
+    It is not where the state that it rests on is not known or too new, where we may not have the
+    directory, and where writing fails: what is kept is never needed.
+    """
+    dependencies = _dependencies(kept.dependencies, time.time_ns())
+    if dependencies is None:
+        return False
+    edit = kept.edit
+    messages = [
+        f"{level[0]}{'c' if is_named else '-'}{text}" for level, is_named, text in kept.messages
+    ]
+    sections = (
+        kept.key,
+        dependencies,
+        edit.nodes,
+        edit.rules,
+        strings(edit.node_paths),
+        strings(edit.majors),
+        edit.hook_head,
+        edit.hook_tail,
+        strings(messages),
+        kept.plan,
+    )
+    body = f"nvckept 1 {_build.VERSION}\n".encode()
+    body += b"".join(b"%d:%b" % (len(section), section) for section in sections)
+    content = body + b"%016x\n" % kept_hash(body)
+    return len(content) <= _LONGEST and _write(_name(kept.key), content)
+
+
+def entries() -> list[Entry]:
+    """Return the files of kept plans, the newest first; none where we may not look.
+
+    Raises:
+        NvcError: others than root may enter the directory.
+    """
+    directory = _open()
+    if directory < 0:
+        return []
+    try:
+        return _entries(directory)
+    finally:
+        os.close(directory)
+
+
+def clear() -> int:
+    """Remove all kept plans; return how many there were.
+
+    Raises:
+        NvcError: one cannot be removed, or others than root may enter the directory.
+    """
+    directory = _open()
+    if directory < 0:
+        return 0
+    count = 0
+    try:
+        for name in os.listdir(directory):
+            os.unlink(name, dir_fd=directory)
+            count += 1
+    except OSError as error:
+        raise NvcError(
+            f"{PLANS}/{name}: {(error.strerror or '').lower()}", errno=error.errno or 0, path=PLANS
+        ) from None
+    finally:
+        os.close(directory)
+    return count
+
+
+def _name(key: bytes) -> str:
+    return f"{kept_hash(key):016x}"
+
+
+def _open() -> int:
+    """Return an fd of the directory, -1 where we may not have one."""
+    directory = open_directory(DIRECTORY)
+    if directory < 0:
+        return -1
+    os.close(directory)
+    return open_directory(PLANS)
+
+
+def _entries(directory: int) -> list[Entry]:
+    found = []
+    for name in os.listdir(directory):
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            continue  # removed meanwhile
+        found.append(Entry(name=name, size=status.st_size, written=status.st_mtime))
+    return sorted(found, key=lambda entry: (-entry.written, entry.name))
+
+
+def _write(name: str, content: bytes) -> bool:
+    try:
+        directory = _open()
+    except NvcError:
+        return False  # whoever applies says what is wrong with it
+    if directory < 0:
+        return False
+    temporary = f"{name}.{os.getpid()}"
+    try:
+        _make_room(directory)
+        fd = os.open(temporary, _WRITE, 0o600, dir_fd=directory)
+        try:
+            os.write(fd, content)  # cut short, it does not match its hash
+        finally:
+            os.close(fd)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
+
+
+def _make_room(directory: int) -> None:
+    for entry in _entries(directory)[_MOST - 1 :]:
+        os.unlink(entry.name, dir_fd=directory)
+
+
+# --- what it rests on -----------------------------------------------------------------------------
+
+
+def _dependencies(identities: Sequence[Identity], now: int) -> bytes | None:
+    """Return what the launcher compares, None if that cannot tell a later state from this one."""
+    try:
+        parts = [_content(_BOOT_ID, None), *_unique(identities, now)]
+    except (NvcError, OSError, ValueError):
+        return None
+    return b"".join(parts)
+
+
+def _unique(identities: Sequence[Identity], now: int) -> Iterator[bytes]:
+    if not identities:
+        raise ValueError("nothing is known")
+    for identity in dict.fromkeys(identities):
+        if identity.digest:
+            yield _content(identity.path, identity.digest)
+            continue
+        if now - identity.ctime_ns < _TICK_NS:
+            raise ValueError("too new")
+        numbers = (identity.dev, identity.ino, identity.size, identity.mtime_ns, identity.ctime_ns)
+        text = " ".join(map(str, numbers))
+        yield b"i%s %b\0" % (text.encode(), os.fsencode(identity.path))
+
+
+def _content(path: str, known: str | None) -> bytes:
+    """Return the content of a file or the names in a directory, if it is still what is known."""
+    status = os.lstat(path)
+    if S_ISDIR(status.st_mode):
+        kind, mode = b"n", 0
+        names = os.listdir(path)
+        data, hashed = strings(sorted(names, key=os.fsencode)), "\0".join(sorted(names))
+        hash_of = os.fsencode(hashed)
+    else:
+        kind, mode = b"c", S_IMODE(status.st_mode) if S_ISREG(status.st_mode) else 0
+        data = hash_of = read_file(path)
+    if known is not None and digest(hash_of) != known:
+        raise ValueError("changed meanwhile")
+    return b"%b%d %d %b\0%b" % (kind, mode, len(data), os.fsencode(path), data)
