@@ -141,7 +141,7 @@ class DriverRoot:
         """Look at a path under the root and record its identity, that it is missing included."""
         found = self.look(path, denied_is_missing=denied_is_missing)
         if found is None:
-            self.note(self.host(self._missing(path)))
+            self.note(self.host(self._missing(self._note_links(path) or "/")))
         else:
             self.record(found)
         return found

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* needs: launcher/file launcher/front launcher/state */
+/* needs: json launcher/file launcher/front launcher/state */
 #include <stdlib.h>
 #include <string.h>
 

@@ -128,7 +128,14 @@ class Entries:
     def _create(self) -> None:
         config = load_config(str(self.config), required=True)
         call = Call(is_create=True, bundle=str(self.bundle), container="c")
-        runtime_create.create(config, call, PROGRAMS, RuntimeLog([], "info"))
+        origin = runtime_create.Origin(
+            program=f"{PROGRAMS}/nvidia-container-runtime",
+            name="nvidia-container-runtime",
+            config="",
+            environment={},
+            container="c",
+        )
+        runtime_create.create(config, call, origin, RuntimeLog([], "info"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from libnvc.cli import ctk
 from libnvc.cli.container_common import CommandError
 from libnvc.cli.runtime_args import Call
-from libnvc.cli.runtime_create import create
+from libnvc.cli.runtime_create import Origin, create
 from libnvc.cli.runtime_errors import describe
 from libnvc.cli.runtime_log import RuntimeLog
 
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION = "535.261.03"
-PROGRAMS = "/opt/nvc/bin"
+ORIGIN = Origin(
+    program="/opt/nvc/bin/nvidia-container-runtime",
+    name="nvidia-container-runtime",
+    config="",
+    environment={},
+    container="c1",
+)
 ELF32 = {3, 40}  # e_machine of i386 and ARM
 
 
@@ -127,7 +133,7 @@ def config(
     def load(runtime: str = "", top: str = "") -> Config:
         path = tmp_path / "config.toml"
         cli = f'[nvidia-container-cli]\nroot = "{dgx_a100}"\nload-kmods = false\n'
-        path.write_text(f"{top}\n{cli}[nvidia-container-runtime]\n{runtime}\n")
+        path.write_text(f"cache = false\n{top}\n{cli}[nvidia-container-runtime]\n{runtime}\n")
         return load_config(str(path), required=True)
 
     return load
@@ -155,7 +161,7 @@ class Bundle:
     def create(self, config: Config) -> dict[str, Any]:
         call = Call(is_create=True, bundle=str(self.path), container="c1")
         with RuntimeLog([(str(self.log), False)], "info") as log:
-            create(config, call, PROGRAMS, log)
+            create(config, call, ORIGIN, log)
         return self.read()
 
     def refuses(self, config: Config) -> str:

@@ -62,16 +62,50 @@ def test_find_resolves_inside_and_records(tmp_path: Path) -> None:
     assert found is not None
     assert found.path == "/usr/lib/real"
     status = os.lstat(tmp_path / "usr/lib/real")
-    assert root.identities == {
-        f"{tmp_path}/usr/lib/real": Identity(
-            path=f"{tmp_path}/usr/lib/real",
-            dev=status.st_dev,
-            ino=status.st_ino,
-            size=1,
-            mtime_ns=status.st_mtime_ns,
-            ctime_ns=status.st_ctime_ns,
-        )
-    }
+    identity = root.identities.pop(f"{tmp_path}/usr/lib/real")
+    assert identity == Identity(
+        path=f"{tmp_path}/usr/lib/real",
+        dev=status.st_dev,
+        ino=status.st_ino,
+        size=1,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+    )
+    assert [*root.identities] == [f"{tmp_path}/lib"]
+
+
+@pytest.mark.parametrize("first", ["../b/1", "/b/1"])
+def test_links_on_the_way_are_recorded(tmp_path: Path, first: str) -> None:
+    """Where one of them is changed, the path leads elsewhere, though all that it led to stays."""
+    for name in ("a", "b", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "real/file").touch()
+    (tmp_path / "a/link").symlink_to(first)
+    (tmp_path / "b/1").symlink_to("./2")
+    (tmp_path / "b/2").symlink_to("../a/../real/")
+    root = DriverRoot(str(tmp_path))
+    found = root.find("/a/link/file")
+    assert found is not None
+    assert found.path == "/real/file"
+    names = ["a/link", "b/1", "b/2", "real/file"]
+    assert sorted(root.identities) == [f"{tmp_path}/{name}" for name in names]
+    assert 0 not in {identity.ino for identity in root.identities.values()}
+
+
+def test_what_a_link_to_nothing_leads_to_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("none/at/all")
+    root = DriverRoot(str(tmp_path))
+    assert root.find("/link") is None
+    assert root.identities[f"{tmp_path}/none"] == missing(f"{tmp_path}/none")
+    assert root.identities[f"{tmp_path}/link"].ino != 0
+
+
+def test_links_without_an_end(tmp_path: Path) -> None:
+    (tmp_path / "1").symlink_to("2")
+    (tmp_path / "2").symlink_to("1")
+    root = DriverRoot(str(tmp_path))
+    assert root.find("/1/x") is None
+    assert {f"{tmp_path}/1", f"{tmp_path}/2"} <= root.identities.keys()
 
 
 @pytest.mark.parametrize("path", ["/lib/none", "/lib/none/deeper", "/lib/file/below"])
@@ -82,9 +116,9 @@ def test_missing_path_is_recorded_where_it_would_appear(tmp_path: Path, path: st
     (tmp_path / "lib").symlink_to("/usr/lib")
     root = DriverRoot(str(tmp_path))
     assert root.find(path) is None
-    (identity,) = root.identities.values()
     expected = f"{tmp_path}/usr/lib/none" if "none" in path else f"{tmp_path}/usr/lib/file/below"
-    assert identity == missing(expected)
+    assert root.identities.pop(expected) == missing(expected)
+    assert [*root.identities] == [f"{tmp_path}/lib"]
 
 
 def test_path_that_leaves_the_root_is_refused(tmp_path: Path) -> None:

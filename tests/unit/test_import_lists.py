@@ -168,7 +168,8 @@ def test_configure(loaded: Callable[..., set[str]], dgx_a100: Path, rootfs: Path
 
 RUNTIME = {"output", "runtime", "runtime_args", "runtime_front"}
 CREATE = RUNTIME | {
-    *("container_common", "_argp", "runtime_create", "runtime_log", "runtime_request"),
+    *("container_common", "_argp", "runtime_create", "runtime_kept", "runtime_log"),
+    "runtime_request",
 }
 
 
