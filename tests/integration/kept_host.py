@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated host whose containers are created by the native runtime, kept plans and all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import libnvc.sim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+RUNTIME = "nvidia-container-runtime"
+PLANS = "/run/libnvc/plans"
+_INIT = "mount -t tmpfs -o mode=755 run /run && echo ready && exec cat"
+
+
+class Created(NamedTuple):
+    """What creating a container came to.
+
+    Attributes:
+        status, stderr: of the runtime.
+        document: the configuration.
+        plan: what the hook does.
+        log: the engine's log, without the times.
+        is_native: whether no interpreter was started; no part of the result.
+    """
+
+    status: int
+    stderr: str
+    document: Any
+    plan: bytes
+    log: list[Any]
+    is_native: bool
+
+    def result(self) -> tuple[object, ...]:
+        return self[:-1]
+
+
+class KeptHost:
+    """The host: a context manager, for it has a mount namespace with a /run of its own.
+
+    Attributes:
+        root: the driver root.
+        config: path of config.toml.
+        bundle: where containers are made.
+        bin: the installed programs, with an interpreter that leaves a mark.
+    """
+
+    def __init__(self, directory: Path, commands: Path, profile: str) -> None:
+        self.root = directory / "root"
+        self.config = directory / "config.toml"
+        self.bundle = directory / "bundle"
+        self.bin = directory / "bin"
+        self._mark = directory / "mark"
+        self._log = directory / "log"
+        libnvc.sim.create(profile, self.root)
+        (self.bundle / "rootfs/etc").mkdir(parents=True)
+        self.configure()
+        self.bin.mkdir()
+        for name in (RUNTIME, f"{RUNTIME}-hook"):
+            shutil.copy(commands / name, self.bin)
+        interpreter = self.bin / "python3"
+        interpreter.write_text(
+            f'#!/bin/sh\necho python >>{self._mark}\nexec {sys.executable} "$@"\n'
+        )
+        interpreter.chmod(0o755)
+        (self.bin / "nvidia-container-cli").write_text(f"#!{interpreter}\n")
+
+    def configure(self, top: str = "", runtime: str = "") -> None:
+        """Write config.toml."""
+        self.config.write_text(
+            f'{top}\n[nvidia-container-cli]\nroot = "{self.root}"\n'
+            f'[nvidia-container-runtime]\nruntimes = ["/bin/true"]\n{runtime}\n'
+        )
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INIT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.communicate()
+
+    @property
+    def run(self) -> Path:
+        """The host's /run/libnvc as the caller sees it."""
+        return Path(f"/proc/{self._process.pid}/root/run/libnvc")
+
+    @property
+    def plans(self) -> list[Path]:
+        """The kept plans."""
+        found = self.run / "plans"
+        return sorted(found.iterdir()) if found.exists() else []
+
+    def on_host(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command there."""
+        return subprocess.run(
+            ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt", *command],
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "NVIDIA_CTK_CONFIG_FILE_PATH": str(self.config),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def create(
+        self,
+        *env: str,
+        words: Sequence[str] = (),
+        members: dict[str, Any] | None = None,
+        name: str = RUNTIME,
+        **environment: str,
+    ) -> Created:
+        """Create a container, of a bundle that is written anew."""
+        document: dict[str, Any] = {
+            "ociVersion": "1.0.2",
+            "process": {"env": ["PATH=/bin", *env]},
+            "root": {"path": "rootfs"},
+            "linux": {
+                "namespaces": [{"type": "mount"}],
+                "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            },
+            **(members or {}),
+        }
+        config, plan = self.bundle / "config.json", self.bundle / "nvidia-container.plan"
+        for path in (plan, self._mark, self._log):
+            path.unlink(missing_ok=True)
+        config.write_text(json.dumps(document))
+        options = ["--log", str(self._log), "--log-format", "json", *words]
+        done = self.on_host(
+            *(self.bin / name, *options, "create", "--bundle", self.bundle, "web"), **environment
+        )
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        messages = [{k: v for k, v in json.loads(x).items() if k != "time"} for x in lines]
+        return Created(
+            status=done.returncode,
+            stderr=done.stderr.partition(" level=")[2],
+            document=json.loads(config.read_text()),
+            plan=plan.read_bytes() if plan.exists() else b"",
+            log=messages,
+            is_native=not self._mark.exists(),
+        )
+
+    def forget(self) -> None:
+        """Remove what is kept, plans and answers of NVML."""
+        for path in (*self.plans, self.run / "nvml"):
+            path.unlink(missing_ok=True)
+
+    def settle(self, *env: str) -> Created:
+        """Create containers until the native program does it alone; return the last."""
+        for _ in range(50):  # what changed within a tick of the clock is not kept yet
+            created = self.create(*env)
+            if created.is_native or created.status:
+                return created
+        raise AssertionError("nothing is kept")
+
+
+def write_in_place(path: Path, content: bytes) -> None:
+    """Write to a file that stays the same inode."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, content)
+    os.close(fd)
