@@ -9,7 +9,7 @@ import typer  # noqa: TID253
 
 from libnvc import _build
 
-from . import cmd_sim
+from . import cmd_cache, cmd_sim
 from .cmd_attach import attach
 from .cmd_demo import demo
 from .cmd_detach import detach
@@ -26,6 +26,7 @@ app.command()(attach)
 app.command()(detach)
 app.command()(demo)
 app.add_typer(cmd_sim.app, name="sim")
+app.add_typer(cmd_cache.app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

@@ -206,7 +206,10 @@ static bool put_annotations(struct nvc_json annotations, struct nvc_strings asks
 
 bool nvc_document_key(const struct nvc_document *document, struct nvc_strings asks, FILE *out)
 {
-	return fputs(document->is_privileged ? "privileged\n" : "unprivileged\n", out) >= 0 &&
+	static const char rights[] = "privileged", none[] = "";
+	const char *held = document->is_privileged ? rights : none;
+
+	return put(out, 'r', (struct nvc_json){.at = held, .end = held + strlen(held)}) &&
 	       put_environment(document->env, asks, out) &&
 	       put_annotations(document->annotations, asks, out);
 }

@@ -34,6 +34,8 @@ _LONGEST = 4 << 20  # bytes of one; the launcher reads no longer ones
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # A file that changes again within one tick of the kernel's clock may have the same times.
 _TICK_NS = 50_000_000
+_HEADER = 5  # strings before those of the container (csrc/launcher/create.c)
+_KINDS = (b"r", b"e", b"a", b"v")  # what those begin with (csrc/nvc_document.c)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,7 +59,13 @@ class Kept(Record):
 
 
 class Entry(Record):
-    """A file of a kept plan: its name, size in bytes and time of writing (seconds)."""
+    """A file in the directory.
+
+    Attributes:
+        name: in the directory.
+        size: bytes.
+        written: seconds since the epoch.
+    """
 
     name: str
     size: int
@@ -108,6 +116,21 @@ def entries() -> list[Entry]:
         return _entries(directory)
     finally:
         os.close(directory)
+
+
+def asked_by(entry: Entry) -> tuple[str, ...]:
+    """Return what the containers of a kept plan ask by: variables and annotations, as in JSON.
+
+    Empty for a file that is none, or is gone.
+    """
+    try:
+        header, _, rest = read_file(f"{PLANS}/{entry.name}").partition(b"\n")
+        size, _, body = rest.partition(b":")
+        parts = body[: int(size)].split(b"\0")[_HEADER:]
+    except (NvcError, ValueError):
+        return ()
+    words = [os.fsdecode(part[1:]) for part in parts if part[:1] in _KINDS]
+    return tuple(filter(None, words)) if header.startswith(b"nvckept ") else ()
 
 
 def clear() -> int:

@@ -130,7 +130,7 @@ static bool find_kept(const struct self *self, const struct front *front,
 		return false;
 	return nvc_kept_key(document, (struct nvc_strings){.at = header.data, .len = header.len},
 	                    (struct nvc_strings){.at = asks.data, .len = asks.len}, rootfs, &key) &&
-	       kept_load(&key, file, out);
+	       kept_load(NVC_VERSION, &key, file, out);
 }
 
 /* Give a new file the owner and permissions of an old one. */

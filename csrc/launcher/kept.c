@@ -208,7 +208,8 @@ static int open_private(int dir_fd, const char *name)
 	return nvc_steal_fd(&fd);
 }
 
-bool kept_load(const struct nvc_bytes *key, struct file *file, struct kept *out)
+bool kept_load(const char *version, const struct nvc_bytes *key, struct file *file,
+               struct kept *out)
 {
 	nvc_autofd int run_fd = open_private(AT_FDCWD, "/run/libnvc");
 	nvc_autofd int plans_fd = run_fd < 0 ? -1 : open_private(run_fd, "plans");
@@ -218,7 +219,7 @@ bool kept_load(const struct nvc_bytes *key, struct file *file, struct kept *out)
 	if (plans_fd < 0 || file_read(plans_fd, name, O_NOFOLLOW, KEPT_MAX, file) < 0)
 		return false;
 	return file_is_private(&file->st) && file->st.st_uid == geteuid() &&
-	       kept_parse(file->data, file->len, NVC_VERSION, out) &&
+	       kept_parse(file->data, file->len, version, out) &&
 	       (size_t)(out->key.end - out->key.at) == key->len &&
 	       memcmp(out->key.at, key->data, key->len) == 0 && kept_is_current(out->dependencies);
 }

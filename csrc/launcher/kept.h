@@ -31,7 +31,8 @@ struct kept {
 bool kept_parse(const char *text, size_t len, const char *version, struct kept *out);
 
 /* Find what is kept under a key, and see that it may be used now. `file` keeps its text. */
-bool kept_load(const struct nvc_bytes *key, struct file *file, struct kept *out);
+bool kept_load(const char *version, const struct nvc_bytes *key, struct file *file,
+               struct kept *out);
 
 /* Whether everything is as it was. False also where that cannot be told. */
 bool kept_is_current(struct nvc_json dependencies);

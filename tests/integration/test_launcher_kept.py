@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -234,7 +235,9 @@ def device(path: Path) -> None:
 CHANGES: dict[str, Callable[[KeptHost, bool], None]] = {
     "module-upgraded": rewritten(f"{DRIVER}/version", b"535.261.03", b"535.261.04"),
     "library-gone": moved(f"{LIBRARIES}/libnvidia-opencl.so.{VERSION}"),
-    "library-in-place": rewritten(f"{LIBRARIES}/libcuda.so.{VERSION}", b"libcuda.so.1", b"libcuda.so.2"),
+    "library-in-place": rewritten(
+        f"{LIBRARIES}/libcuda.so.{VERSION}", b"libcuda.so.1", b"libcuda.so.2"
+    ),
     "library-of-the-same-size": new_inode,
     "link-changed": relinked,
     "link-gone": moved(f"{LIBRARIES}/libnvidia-opencl.so.1"),
@@ -382,7 +385,8 @@ def test_damage_and_other_versions(host: KeptHost) -> None:
         assert created.result() == good.result()
     plan.write_bytes(content)
     assert host.create(ALL).is_native
-    for text in (b"", content + b"\n", content[:-1], content.replace(b"nvckept 1", b"nvckept 2", 1)):
+    newer = content.replace(b"nvckept 1", b"nvckept 2", 1)
+    for text in (b"", content + b"\n", content[:-1], newer):
         plan.write_bytes(text)
         assert not host.create(ALL).is_native
 
@@ -400,3 +404,21 @@ def test_no_more_than_so_many_are_kept(host: KeptHost) -> None:
     assert plan.name in names
     assert f"{99:016x}" in names
     assert f"{30:016x}" not in names
+
+
+def test_what_is_kept_is_shown_and_removed(host: KeptHost, commands: Path) -> None:
+    def cache(*words: str) -> str:
+        done = host.on_host(commands / "nvc", "cache", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    members = {**PRIVILEGED, "annotations": {"cdi.k8s.io/x": "", "other": "y"}}
+    host.settle("NVIDIA_VISIBLE_DEVICES=0", "HOSTNAME=a")
+    host.create(members=members)
+    found = json.loads(cache("show", "--json"))
+    assert sorted(row["name"] for row in found) == [plan.name for plan in host.plans]
+    asked = [row["asked_by"] for row in found]
+    assert asked == [["privileged", ALL, "cdi.k8s.io/x"], ["NVIDIA_VISIBLE_DEVICES=0"]]
+    assert cache("clear") == "removed 2 plans\n"
+    assert cache("show").splitlines()[1:] == []
+    assert host.plans == []

@@ -280,7 +280,7 @@ def test_what_engines_write_is_plain(tmp_path: Path) -> None:
     text = json.dumps(document).encode()
     assert b'"createRuntime":[{' in Document(text).edit(edit_of(True, True), PLAN, ROOTFS)
     key = Document(text).key(b"head", asks(Config()), str(tmp_path))
-    assert key.startswith(b"headunprivileged\neNVIDIA_VISIBLE_DEVICES=all\0/etc/debian_version ")
+    assert key.startswith(b"headr\0eNVIDIA_VISIBLE_DEVICES=all\0/etc/debian_version ")
 
 
 @pytest.mark.parametrize(("place", "item"), ADDITIONS)

@@ -44,7 +44,7 @@ def nvc(commands: Path) -> Callable[..., Done]:
 def test_commands(nvc: Callable[..., Done]) -> None:
     done = nvc("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("plan", "attach", "detach", "sim", "demo"):
+    for command in ("plan", "attach", "detach", "sim", "demo", "cache"):
         assert f" {command} " in done.stdout
         assert nvc(command, "--help").returncode == 0
 
@@ -187,3 +187,18 @@ def test_without_typer() -> None:
     assert done.stderr == (
         "nvc: this command needs Typer; install it with: pip install 'libnvc[cli]'\n"
     )
+
+
+@pytest.mark.root
+def test_cache_needs_root(commands: Path) -> None:
+    """Others may not even see what is kept."""
+    for word in ("show", "clear"):
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--clear-groups", commands / "nvc", "cache", word],
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == FAILED
+        assert done.stderr == "nvc: /run/libnvc/plans: only root may look: run this as root\n"
