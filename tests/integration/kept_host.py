@@ -149,10 +149,9 @@ class KeptHost:
         for path in (plan, self._mark, self._log):
             path.unlink(missing_ok=True)
         config.write_text(json.dumps(document))
-        options = ["--log", str(self._log), "--log-format", "json", *words]
-        done = self.on_host(
-            *(self.bin / name, *options, "create", "--bundle", self.bundle, "web"), **environment
-        )
+        command: list[str | Path] = [self.bin / name, "--log", self._log, "--log-format", "json"]
+        command += [*words, "create", "--bundle", self.bundle, "web"]
+        done = self.on_host(*command, **environment)
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         messages = [{k: v for k, v in json.loads(x).items() if k != "time"} for x in lines]
         return Created(

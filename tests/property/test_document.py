@@ -83,7 +83,7 @@ environments = some(
     rare=("a\nb=c", "no variable"),
     sizes=(1, 5),
 )
-annotations = st.dictionaries(
+labels = st.dictionaries(
     mostly(
         st.sampled_from(["cdi.k8s.io/a", "cdi.k8s.io/b", "io.kubernetes.pod"]),
         st.sampled_from(["\n", "\u00e9"]),
@@ -123,7 +123,7 @@ documents = record(
         "process": mostly(process, odd),
     },
     ociVersion=mostly(st.just("1.0.2"), st.sampled_from(["1.0.0-rc2", "1.0.0-rc5"])),
-    annotations=annotations,
+    annotations=labels,
     mounts=mounts,
     hooks=record(prestart=hooks, createRuntime=hooks, poststop=hooks),
 )
