@@ -52,6 +52,7 @@ LAUNCHER_NAMES = (
     "nvidia-container-runtime-hook",
     "nvidia-container-toolkit",
     "nvidia-cdi-hook",
+    "nvidia-container-cli",
 )
 LAUNCHER_FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fvisibility=hidden", f"-I{CORE}"),

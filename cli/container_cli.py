@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nvidia-container-cli`: global options, choice of the command, and the one error edge."""
+"""`nvidia-container-cli`: global options, choice of the command, and the one error edge.
+
+A small native program of the same name calls this where it has no output kept (`container_kept`).
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ PARSER = Parser(
             name="no-create-imex-channels",
             doc="With --load-kmods, make no device nodes of IMEX channels",
         ),
+        Option(name="no-cache", doc="Print nothing that was kept, and keep nothing"),
     ),
     commands=(
         ("info", "Show the driver's version and its GPUs"),
@@ -76,26 +80,28 @@ def run() -> NoReturn:
     else faster than the interpreter would.
     """
     gc.disable()
-    os._exit(main())
+    program, *argv = sys.argv[1:]
+    os._exit(main(argv, program=program))
 
 
-def main(argv: Sequence[str] | None = None, *, ldconfig: str | None = None) -> int:
+def main(argv: Sequence[str], *, program: str = "", ldconfig: str | None = None) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 
     Args:
-        argv: the program's name as typed, then its words; the process's own if None.
+        argv: the program's name as called, then its words.
+        program: the path of the native program, "" if it is not that which calls.
         ldconfig: as in `Settings`.
     """
     try:
-        return _run(sys.argv if argv is None else argv, ldconfig)
+        return _run(argv, {"ldconfig": ldconfig, "origin": (program, *argv) if program else ()})
     except BaseException as error:  # Ctrl-C too: never a traceback
         complain(f"{_NAME}: {one_line(describe(error))}\n{hint_line(_NAME, error)}")
         return 1
 
 
-def _run(argv: Sequence[str], ldconfig: str | None) -> int:
+def _run(argv: Sequence[str], given: dict[str, Any]) -> int:
     try:
-        return _read_globals(argv, ldconfig)
+        return _read_globals(argv, given)
     except ParserExit as end:
         if end.status:
             complain(end.text)
@@ -104,8 +110,7 @@ def _run(argv: Sequence[str], ldconfig: str | None) -> int:
         return end.status
 
 
-def _read_globals(argv: Sequence[str], ldconfig: str | None) -> int:
-    given: dict[str, Any] = {"ldconfig": ldconfig}
+def _read_globals(argv: Sequence[str], given: dict[str, Any]) -> int:
     for name, value, after in events(PARSER, argv):
         if not name:
             return _run_command(str(value), Settings(**given), argv[after:])

@@ -69,6 +69,9 @@ class Settings(Record):
         no_pivot: without effect: what it asks for happens where it is needed.
         ldconfig: the host's program that updates loader caches, or None: libnvc does it itself. No
             option: only `config.toml` decides this.
+        origin: path of the native program that called, its name as called, and its words; () where
+            none did.
+        no_cache: whether nothing is kept.
     """
 
     root: str = "/"
@@ -79,6 +82,8 @@ class Settings(Record):
     no_create_imex_channels: bool = False
     no_pivot: bool = False
     ldconfig: str | None = None
+    origin: tuple[str, ...] = ()
+    no_cache: bool = False
 
 
 class Log:
@@ -160,8 +165,8 @@ def discover(
 ) -> Inventory:
     """Prepare the host, read what the driver has, and log it.
 
-    The settings and what the environment says count. Where NVML was asked, or preparing the host
-    failed in part, the inventory has no dependencies: next time the answer may be another.
+    The settings and what the environment says count. Where preparing the host failed in part, the
+    inventory has no dependencies: next time it may be another.
 
     Args:
         settings: the global options.
@@ -195,13 +200,13 @@ def discover(
 
         uid, gid = settings.user or default_user()
         found = libnvc.probe(found, uid=uid, gid=gid, fresh=request is None)
-        loaded = None
     if log:
         from ._debuglog import log_inventory
 
         log_inventory(log, found, skip)
-    known = () if loaded is None else (*found.dependencies, *loaded)
-    return found.replace(dependencies=known)
+    if loaded is None or not found.dependencies:
+        return found.replace(dependencies=())
+    return found.replace(dependencies=(*found.dependencies, *loaded))
 
 
 def _load(settings: Settings, log: Log, channels: Sequence[int]) -> tuple[Identity, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ._argp import Option, Parser
 from .container_common import Settings, discover, events, start
-from .output import put
+from .container_kept import put_kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def info(settings: Settings, argv: Sequence[str]) -> int:
     csv = any(name == "csv" for name, _, _ in events(PARSER, argv))
     with start(settings) as log:
         found = discover(settings, log, None)
-        put(as_csv(found) if csv else as_text(found))
+        put_kept(as_csv(found) if csv else as_text(found), found, settings)
     return 0
 
 

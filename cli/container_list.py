@@ -18,7 +18,7 @@ from .container_common import (
     start,
     wants_mig,
 )
-from .output import put
+from .container_kept import put_kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def list_driver(settings: Settings, argv: Sequence[str]) -> int:
             skip=asked.skipped,
             mig_control=mig_control(config=asked.mig_config, monitor=asked.mig_monitor),
         )
-        put("".join(f"{path}\n" for path in paths(found, asked)))
+        put_kept("".join(f"{path}\n" for path in paths(found, asked)), found, settings)
     return 0
 
 

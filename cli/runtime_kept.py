@@ -8,7 +8,7 @@ be the same as Python's.
 from __future__ import annotations
 
 from libnvc._discover.root import read_file
-from libnvc._kept import Kept, keep
+from libnvc._kept import header, keep
 from libnvc._native.flat import encode
 from libnvc._native.kept import Document, Edit, strings
 from libnvc._oci.document import dumps, loads
@@ -47,22 +47,22 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
         edit = _edit(made, text)
         if loads(document.edit(edit, made.file, made.rootfs)) != made.edited:
             return
-        kept = Kept(
-            key=document.key(_header(origin), asks(config), made.rootfs),
-            dependencies=made.plan.dependencies,
-            edit=edit,
-            messages=tuple(_message(origin.container, *message) for message in log.messages),
-            plan=encode(made.plan),
-        )
+        head = header(origin.program, origin.name, origin.config, origin.environment)
+        key = document.key(head, asks(config), made.rootfs)
     except (NvcError, ValueError):
         return
-    keep(kept)
-
-
-def _header(origin: Origin) -> bytes:
-    """Return what csrc/launcher/create.c writes, too."""
-    variables = (origin.environment.get(n, "") for n in ("PATH", "CUDA_MPS_PIPE_DIRECTORY"))
-    return strings((origin.program, origin.name, origin.config, *variables))
+    keep(
+        key,
+        made.plan.dependencies,
+        edit.nodes,
+        edit.rules,
+        strings(edit.node_paths),
+        strings(edit.majors),
+        edit.hook_head,
+        edit.hook_tail,
+        strings([_message(origin.container, *message) for message in log.messages]),
+        encode(made.plan),
+    )
 
 
 def _edit(made: Made, text: bytes) -> Edit:
@@ -91,6 +91,8 @@ def _items(items: list[Any]) -> bytes:
     return dumps({"": items})[len('{"":[') : -len("]}\n")]
 
 
-def _message(container: str, level: str, text: str) -> tuple[str, bool, str]:
+def _message(container: str, level: str, text: str) -> str:
+    """Return a message as csrc/launcher/create.h has it."""
     start = f"container {container}: "
-    return level, text.startswith(start), escaped(text.removeprefix(start))
+    is_named = text.startswith(start)
+    return f"{level[0]}{'c' if is_named else '-'}{escaped(text.removeprefix(start))}"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep a plan for the containers that get the same, in a form that the native launcher checks.
+"""Keep results for those who ask the same again, in a form that the native launcher checks.
 
-One file a plan, in a directory that only root may enter. It holds what the plan was asked by (the
-key), what it rests on (the dependencies), what it does, and a hash of all of that. Whoever uses it
-compares the key and every dependency; if anything differs, it is as if there were no file.
+One file a result, in a directory that only root may enter. It holds what the result was asked by
+(the key), what it rests on (the dependencies), what it is, and a hash of all of that. Whoever uses
+it compares the key and every dependency; if anything differs, it is as if there were no file.
 """
 
 from __future__ import annotations
@@ -21,41 +21,21 @@ from .errors import NvcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ._native.kept import Edit
     from .model import Identity
 
-#: Where kept plans are.
+#: Where they are.
 PLANS = f"{DIRECTORY}/plans"
 
-_MOST = 64  # plans; older ones go
+_MOST = 64  # files; older ones go
 _LONGEST = 4 << 20  # bytes of one; the launcher reads no longer ones
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # A file that changes again within one tick of the kernel's clock may have the same times.
 _TICK_NS = 50_000_000
-_HEADER = 5  # strings before those of the container (csrc/launcher/create.c)
-_KINDS = (b"r", b"e", b"a", b"v")  # what those begin with (csrc/nvc_document.c)
+_HEADER = 5  # strings before those (csrc/launcher/kept.c)
+_KINDS = (b"w", b"r", b"e", b"a", b"v")  # what those begin with (csrc/nvc_document.c, cli.c)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Kept(Record):
-    """What is kept of the creation of a container.
-
-    Attributes:
-        key: what it was asked by.
-        dependencies: what it rests on; not empty.
-        edit: what the configuration gets.
-        messages: level ("info" or "warning"), whether the container is named first, and the text
-            behind that as the inside of a string of JSON.
-        plan: for the hook, in its flat form.
-    """
-
-    key: bytes
-    dependencies: tuple[Identity, ...]
-    edit: Edit
-    messages: tuple[tuple[str, bool, str], ...]
-    plan: bytes
 
 
 class Entry(Record):
@@ -72,39 +52,28 @@ class Entry(Record):
     written: float
 
 
-def keep(kept: Kept) -> bool:
-    """Write a plan down; tell whether that was done.
+def keep(key: bytes, dependencies: Sequence[Identity], *sections: bytes) -> bool:
+    """Write a result down; tell whether that was done.
 
     It is not where the state that it rests on is not known or too new, where we may not have the
     directory, and where writing fails: what is kept is never needed.
+
+    Args:
+        key: what it was asked by.
+        dependencies: what it rests on; nothing is kept if there are none.
+        sections: what it is.
     """
-    dependencies = _dependencies(kept.dependencies, time.time_ns())
-    if dependencies is None:
+    encoded = _dependencies(dependencies, time.time_ns())
+    if encoded is None:
         return False
-    edit = kept.edit
-    messages = [
-        f"{level[0]}{'c' if is_named else '-'}{text}" for level, is_named, text in kept.messages
-    ]
-    sections = (
-        kept.key,
-        dependencies,
-        edit.nodes,
-        edit.rules,
-        strings(edit.node_paths),
-        strings(edit.majors),
-        edit.hook_head,
-        edit.hook_tail,
-        strings(messages),
-        kept.plan,
-    )
     body = f"nvckept 1 {_build.VERSION}\n".encode()
-    body += b"".join(b"%d:%b" % (len(section), section) for section in sections)
+    body += b"".join(b"%d:%b" % (len(part), part) for part in (key, encoded, *sections))
     content = body + b"%016x\n" % kept_hash(body)
-    return len(content) <= _LONGEST and _write(_name(kept.key), content)
+    return len(content) <= _LONGEST and _write(_name(key), content)
 
 
 def entries() -> list[Entry]:
-    """Return the files of kept plans, the newest first; none where we may not look.
+    """Return the files of what is kept, the newest first; none where we may not look.
 
     Raises:
         NvcError: others than root may enter the directory.
@@ -119,7 +88,7 @@ def entries() -> list[Entry]:
 
 
 def asked_by(entry: Entry) -> tuple[str, ...]:
-    """Return what the containers of a kept plan ask by: variables and annotations, as in JSON.
+    """Return what it is kept for: the words of a command, or what containers ask by.
 
     Empty for a file that is none, or is gone.
     """
@@ -134,7 +103,7 @@ def asked_by(entry: Entry) -> tuple[str, ...]:
 
 
 def clear() -> int:
-    """Remove all kept plans; return how many there were.
+    """Remove all that is kept; return how many files there were.
 
     Raises:
         NvcError: one cannot be removed, or others than root may enter the directory.
@@ -154,6 +123,19 @@ def clear() -> int:
     finally:
         os.close(directory)
     return count
+
+
+def header(program: str, name: str, config: str, environment: Mapping[str, str]) -> bytes:
+    """Return how keys begin: with what the native program is called by.
+
+    Args:
+        program: the path of its file.
+        name: its name as called.
+        config: the identity of the configuration, or "".
+        environment: its own.
+    """
+    variables = (environment.get(name, "") for name in ("PATH", "CUDA_MPS_PIPE_DIRECTORY"))
+    return strings((program, name, config, *variables))
 
 
 def _name(key: bytes) -> str:

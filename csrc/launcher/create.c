@@ -17,6 +17,14 @@
 /* The inode of the first user namespace: include/linux/proc_ns.h of the kernel. */
 #define INIT_USER_NAMESPACE 0xeffffffdu
 
+/* What is kept of a creation; messages are strings: 'i' or 'w', 'c' where the container is named
+ * first or '-', the text in JSON. */
+struct made {
+	struct nvc_edit edit;
+	struct nvc_strings messages;
+	struct nvc_json plan;
+};
+
 /* The low-level runtime's options, and its container. */
 struct call {
 	const char *log;
@@ -90,20 +98,11 @@ static bool is_in_first_user_namespace(void)
 	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino == INIT_USER_NAMESPACE;
 }
 
-static bool put(FILE *out, const char *text)
-{
-	return fputs(text == NULL ? "" : text, out) >= 0 && fputc('\0', out) >= 0;
-}
-
-/* What the plan rests on beside document, image and host; cli/runtime_kept.py writes the same. */
 static bool put_header(const struct self *self, const struct front *front, struct nvc_bytes *out)
 {
 	nvc_autofile FILE *stream = open_memstream(&out->data, &out->len);
 
-	return stream != NULL && self->path[0] != '\0' && put(stream, self->path) &&
-	       put(stream, self->name) && put(stream, front->identity) &&
-	       put(stream, getenv("PATH")) && put(stream, getenv("CUDA_MPS_PIPE_DIRECTORY")) &&
-	       fflush(stream) == 0;
+	return stream != NULL && kept_header(self, front->identity, stream) && fflush(stream) == 0;
 }
 
 static bool put_asks(const struct front *front, struct nvc_bytes *out)
@@ -113,16 +112,28 @@ static bool put_asks(const struct front *front, struct nvc_bytes *out)
 	bool good = stream != NULL;
 
 	for (size_t i = 0; good && i < front->asks.count; i++, ask = front_next(&front->asks, ask))
-		good = put(stream, ask);
+		good = fputs(ask, stream) >= 0 && fputc('\0', stream) >= 0;
 	return good && fflush(stream) == 0;
 }
 
 #define auto_bytes __attribute__((cleanup(nvc_bytes_free)))
 
-static bool find_kept(const struct self *self, const struct front *front,
-                      const struct nvc_document *document, const char *rootfs, struct file *file,
-                      struct kept *out)
+static bool read_made(struct nvc_json left, struct made *out)
 {
+	struct nvc_edit *edit = &out->edit;
+
+	return kept_section(&left, &edit->nodes) && kept_section(&left, &edit->rules) &&
+	       kept_strings(&left, &edit->node_paths) && kept_strings(&left, &edit->majors) &&
+	       kept_section(&left, &edit->hook_head) && kept_section(&left, &edit->hook_tail) &&
+	       kept_strings(&left, &out->messages) && kept_section(&left, &out->plan) &&
+	       left.at == left.end;
+}
+
+static bool find_made(const struct self *self, const struct front *front,
+                      const struct nvc_document *document, const char *rootfs, struct file *file,
+                      struct made *out)
+{
+	struct kept kept;
 	auto_bytes struct nvc_bytes header = {.data = NULL}, asks = {.data = NULL},
 	                            key = {.data = NULL};
 
@@ -130,7 +141,7 @@ static bool find_kept(const struct self *self, const struct front *front,
 		return false;
 	return nvc_kept_key(document, (struct nvc_strings){.at = header.data, .len = header.len},
 	                    (struct nvc_strings){.at = asks.data, .len = asks.len}, rootfs, &key) &&
-	       kept_load(NVC_VERSION, &key, file, out);
+	       kept_load(NVC_VERSION, &key, file, &kept) && read_made(kept.result, out);
 }
 
 /* Give a new file the owner and permissions of an old one. */
@@ -227,13 +238,13 @@ static bool has_log(const struct call *call)
 	return strlen(call->container) < NAME_MAX && open_log(call->log, &fd);
 }
 
-static bool write_bundle(const char *config, const char *plan, const struct kept *kept,
+static bool write_bundle(const char *config, const char *plan, const struct made *made,
                          const struct nvc_bytes *edited)
 {
 	struct stat st;
 
 	return stat(config, &st) == 0 &&
-	       replace(plan, NULL, kept->plan.at, (size_t)(kept->plan.end - kept->plan.at)) &&
+	       replace(plan, NULL, made->plan.at, (size_t)(made->plan.end - made->plan.at)) &&
 	       replace(config, &st, edited->data, edited->len);
 }
 
@@ -244,7 +255,7 @@ bool create_kept(const struct self *self, const struct front *front, const struc
 	auto_file struct file kept_file = {.data = NULL};
 	char bundle[PATH_MAX], rootfs[PATH_MAX], config[PATH_MAX], plan[PATH_MAX], path[PATH_MAX];
 	struct nvc_document document;
-	struct kept kept;
+	struct made made;
 	struct call call;
 	int len;
 
@@ -262,13 +273,13 @@ bool create_kept(const struct self *self, const struct front *front, const struc
 		return false;
 	len = snprintf(plan, sizeof plan, "%s/" PLAN_NAME, bundle);
 	if (len < 0 || (size_t)len >= sizeof plan ||
-	    !find_kept(self, front, &document, rootfs, &kept_file, &kept))
+	    !find_made(self, front, &document, rootfs, &kept_file, &made))
 		return false;
-	kept.edit.plan = plan;
-	kept.edit.rootfs = rootfs;
-	if (!nvc_kept_edit(&document, &kept.edit, &edited) || !has_log(&call) ||
-	    !write_bundle(config, plan, &kept, &edited))
+	made.edit.plan = plan;
+	made.edit.rootfs = rootfs;
+	if (!nvc_kept_edit(&document, &made.edit, &edited) || !has_log(&call) ||
+	    !write_bundle(config, plan, &made, &edited))
 		return false;
-	log_messages(&call, kept.messages);
+	log_messages(&call, made.messages);
 	return true;
 }

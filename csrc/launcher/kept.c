@@ -37,18 +37,18 @@ static bool take_bytes(struct nvc_json *left, uint64_t len, struct nvc_json *out
 	return true;
 }
 
-static bool take_section(struct nvc_json *left, struct nvc_json *out)
+bool kept_section(struct nvc_json *left, struct nvc_json *out)
 {
 	uint64_t len;
 
 	return take_number(left, ':', &len) && take_bytes(left, len, out);
 }
 
-static bool take_strings(struct nvc_json *left, struct nvc_strings *out)
+bool kept_strings(struct nvc_json *left, struct nvc_strings *out)
 {
 	struct nvc_json text;
 
-	if (!take_section(left, &text) || (text.end > text.at && text.end[-1] != '\0'))
+	if (!kept_section(left, &text) || (text.end > text.at && text.end[-1] != '\0'))
 		return false;
 	*out = (struct nvc_strings){.at = text.at, .len = (size_t)(text.end - text.at)};
 	return true;
@@ -67,20 +67,29 @@ static bool take_line(struct nvc_json *left, const char *line)
 bool kept_parse(const char *text, size_t len, const char *version, struct kept *out)
 {
 	struct nvc_json left = {.at = text, .end = text + len - HASH_LEN};
-	struct nvc_edit *edit = &out->edit;
 	char hash[HASH_LEN + 1];
 
 	if (len < HASH_LEN)
 		return false;
 	(void)snprintf(hash, sizeof hash, "%016" PRIx64 "\n", nvc_kept_hash(text, len - HASH_LEN));
-	return memcmp(left.end, hash, HASH_LEN) == 0 && take_line(&left, "nvckept 1 ") &&
-	       take_line(&left, version) && take_line(&left, "\n") &&
-	       take_section(&left, &out->key) && take_section(&left, &out->dependencies) &&
-	       take_section(&left, &edit->nodes) && take_section(&left, &edit->rules) &&
-	       take_strings(&left, &edit->node_paths) && take_strings(&left, &edit->majors) &&
-	       take_section(&left, &edit->hook_head) && take_section(&left, &edit->hook_tail) &&
-	       take_strings(&left, &out->messages) && take_section(&left, &out->plan) &&
-	       left.at == left.end;
+	if (memcmp(left.end, hash, HASH_LEN) != 0 || !take_line(&left, "nvckept 1 ") ||
+	    !take_line(&left, version) || !take_line(&left, "\n") ||
+	    !kept_section(&left, &out->key) || !kept_section(&left, &out->dependencies))
+		return false;
+	out->result = left;
+	return true;
+}
+
+static bool put(FILE *out, const char *text)
+{
+	return fputs(text == NULL ? "" : text, out) >= 0 && fputc('\0', out) >= 0;
+}
+
+bool kept_header(const struct self *self, const char *config, FILE *out)
+{
+	return self->path[0] != '\0' && put(out, self->path) && put(out, self->name) &&
+	       put(out, config) && put(out, getenv("PATH")) &&
+	       put(out, getenv("CUDA_MPS_PIPE_DIRECTORY"));
 }
 
 static uint64_t in_ns(struct timespec time)

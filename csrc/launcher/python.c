@@ -12,7 +12,7 @@
 #include "nvc_io.h"
 #include "say.h"
 
-#define SCRIPT "nvidia-container-cli"
+#define SCRIPT "nvidia-ctk"
 
 static bool starts(const char *text, const char *with)
 {

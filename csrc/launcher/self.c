@@ -17,6 +17,7 @@ static const struct {
     {"nvidia-container-runtime-hook", ROLE_HOOK},
     {"nvidia-container-toolkit", ROLE_HOOK},
     {"nvidia-cdi-hook", ROLE_CDI_HOOK},
+    {"nvidia-container-cli", ROLE_CLI},
 };
 
 #define NAMES (sizeof names / sizeof *names)

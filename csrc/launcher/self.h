@@ -14,6 +14,7 @@ enum role {
 	ROLE_RUNTIME,
 	ROLE_HOOK,
 	ROLE_CDI_HOOK,
+	ROLE_CLI,
 };
 
 struct self {

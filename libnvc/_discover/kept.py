@@ -15,11 +15,11 @@ from stat import S_ISREG
 from .._native.nvml import NvmlFacts, NvmlGpu, NvmlMig
 from .._rundir import DIRECTORY, open_directory
 from ..errors import NvcError
-from .root import digest, read_file
+from .root import digest, identify, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model import Inventory
+    from ..model import Identity, Inventory
 
 _NAME = "nvml"
 _FORMAT = "libnvc nvml 1"  # another number makes what older versions wrote useless
@@ -53,6 +53,20 @@ def state(inventory: Inventory, library: str) -> str:
     except (NvcError, OSError):
         return ""
     return "\0".join(parts)
+
+
+def identities(inventory: Inventory) -> tuple[Identity, ...]:
+    """Return the dependencies of an inventory that NVML was asked for; () if they are not known."""
+    found = []
+    try:
+        for gpu in inventory.gpus:
+            for mig in gpu.mig_devices:
+                for access in (mig.gpu_access, mig.compute_access):
+                    path = f"{inventory.proc}/{access.path}"
+                    found.append(identify(path, os.lstat(path)))
+    except OSError:
+        return ()
+    return (*inventory.dependencies, *found)
 
 
 def load(now: str) -> NvmlFacts | None:

@@ -28,6 +28,9 @@ def probe(
     NVML is asked in a child process with a deadline. Root keeps the answer in /run/libnvc; as long
     as boot, driver, GPUs and MIG devices stay the same it is used instead of asking.
 
+    Where it saw less than the kernel module shows, the inventory has no dependencies: the next
+    answer may be another.
+
     GPUs are matched by PCI address, MIG devices by their instances' numbers; what NVML does not
     know stays as it was found, but for MIG devices: those it does not list cannot be used.
 
@@ -45,13 +48,16 @@ def probe(
     library = next(lib.path for lib in inventory.libraries if lib.name == NVML)
     now = kept.state(inventory, library)
     facts = None if fresh else kept.load(now)
+    dependencies = kept.identities(inventory)
     if facts is None:
         facts = _ask(inventory, library, uid, gid, timeout)
         if _is_complete(inventory, facts):
             kept.save(now, facts)
+        else:
+            dependencies = ()
     known = {gpu.pci: gpu for gpu in facts.gpus}
     gpus = tuple(_merge(gpu, known[gpu.pci]) if gpu.pci in known else gpu for gpu in inventory.gpus)
-    return inventory.replace(gpus=gpus, cuda_version=facts.cuda_version)
+    return inventory.replace(gpus=gpus, cuda_version=facts.cuda_version, dependencies=dependencies)
 
 
 def _ask(

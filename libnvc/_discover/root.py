@@ -177,14 +177,7 @@ class DriverRoot:
                 path=path, dev=0, ino=0, size=0, mtime_ns=0, ctime_ns=0
             )
             return None
-        self.identities[path] = Identity(
-            path=path,
-            dev=status.st_dev,
-            ino=status.st_ino,
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-            ctime_ns=status.st_ctime_ns,
-        )
+        self.identities[path] = identify(path, status)
         return status
 
     def note_content(self, path: str) -> tuple[bytes, int] | None:
@@ -243,6 +236,18 @@ class DriverRoot:
     def warn(self, text: str) -> None:
         """Keep a warning."""
         self.warnings.append(text)
+
+
+def identify(path: str, status: os.stat_result) -> Identity:
+    """Return what a status says of which file a path is."""
+    return Identity(
+        path=path,
+        dev=status.st_dev,
+        ino=status.st_ino,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+    )
 
 
 def _directory(path: str) -> str:

@@ -32,9 +32,17 @@ static void read_kept(const uint8_t *data, size_t size)
 	len = snprintf(text + size, 32, "%016llx\n", (unsigned long long)nvc_kept_hash(text, size));
 	if (!kept_parse(text, size + (size_t)len, "1", &kept))
 		return;
-	if (!is_inside(kept.key, text, size) || !is_inside(kept.plan, text, size) ||
-	    !are_strings(kept.edit.node_paths) || !are_strings(kept.messages))
+	if (!is_inside(kept.key, text, size) || !is_inside(kept.result, text, size))
 		abort();
+	for (bool good = true; good;) {
+		struct nvc_json section, left = kept.result;
+		struct nvc_strings strings;
+		if (kept_strings(&left, &strings) && !are_strings(strings))
+			abort();
+		good = kept_section(&kept.result, &section);
+		if (good && !is_inside(section, text, size))
+			abort();
+	}
 	(void)kept_is_current(kept.dependencies);
 }
 
