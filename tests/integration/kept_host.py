@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 RUNTIME = "nvidia-container-runtime"
+CLI = "nvidia-container-cli"
 PLANS = "/run/libnvc/plans"
 _INIT = "mount -t tmpfs -o mode=755 run /run && echo ready && exec cat"
 
@@ -53,6 +54,7 @@ class KeptHost:
         config: path of config.toml.
         bundle: where containers are made.
         bin: the installed programs, with an interpreter that leaves a mark.
+        mark: that mark.
     """
 
     def __init__(self, directory: Path, commands: Path, profile: str) -> None:
@@ -60,20 +62,20 @@ class KeptHost:
         self.config = directory / "config.toml"
         self.bundle = directory / "bundle"
         self.bin = directory / "bin"
-        self._mark = directory / "mark"
+        self.mark = directory / "mark"
         self._log = directory / "log"
         libnvc.sim.create(profile, self.root)
         (self.bundle / "rootfs/etc").mkdir(parents=True)
         self.configure()
         self.bin.mkdir()
-        for name in (RUNTIME, f"{RUNTIME}-hook"):
+        for name in (RUNTIME, f"{RUNTIME}-hook", CLI):
             shutil.copy(commands / name, self.bin)
         interpreter = self.bin / "python3"
         interpreter.write_text(
-            f'#!/bin/sh\necho python >>{self._mark}\nexec {sys.executable} "$@"\n'
+            f'#!/bin/sh\necho python >>{self.mark}\nexec {sys.executable} "$@"\n'
         )
         interpreter.chmod(0o755)
-        (self.bin / "nvidia-container-cli").write_text(f"#!{interpreter}\n")
+        (self.bin / "nvidia-ctk").write_text(f"#!{interpreter}\n")
 
     def configure(self, top: str = "", runtime: str = "") -> None:
         """Write config.toml."""
@@ -126,6 +128,10 @@ class KeptHost:
             check=False,
         )
 
+    def command(self, *words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run `nvidia-container-cli`, behind other words."""
+        return self.on_host(*before, self.bin / CLI, f"--root={self.root}", *words)
+
     def create(
         self,
         *env: str,
@@ -146,7 +152,7 @@ class KeptHost:
             **(members or {}),
         }
         config, plan = self.bundle / "config.json", self.bundle / "nvidia-container.plan"
-        for path in (plan, self._mark, self._log):
+        for path in (plan, self.mark, self._log):
             path.unlink(missing_ok=True)
         config.write_text(json.dumps(document))
         command: list[str | Path] = [self.bin / name, "--log", self._log, "--log-format", "json"]
@@ -160,7 +166,7 @@ class KeptHost:
             document=json.loads(config.read_text()),
             plan=plan.read_bytes() if plan.exists() else b"",
             log=messages,
-            is_native=not self._mark.exists(),
+            is_native=not self.mark.exists(),
         )
 
     def forget(self) -> None:

@@ -26,9 +26,12 @@ TOOLS = Path(__file__).parent.parent / "tools"
 RUNTIME = "nvidia-container-runtime"
 HOOK = "nvidia-container-runtime-hook"
 CDI_HOOK = "nvidia-cdi-hook"
+CLI = "nvidia-container-cli"
+#: Beside the launcher: it names the interpreter.
+SCRIPT = "nvidia-ctk"
 NAMES = (
     *(RUNTIME, f"{RUNTIME}.cdi", f"{RUNTIME}.legacy"),
-    *(HOOK, "nvidia-container-toolkit", CDI_HOOK),
+    *(HOOK, "nvidia-container-toolkit", CDI_HOOK, CLI),
 )
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ASKS = ("NVIDIA_VISIBLE_DEVICES", "nvidia.com/gpu", "/var/run/nvidia-container-devices")
@@ -109,7 +112,7 @@ class Place:
 
     def script(self, text: str) -> None:
         """Write the script beside the launcher."""
-        (self.bin / "nvidia-container-cli").write_text(text)
+        (self.bin / SCRIPT).write_text(text)
 
     def config_json(self, document: object) -> None:
         (self.bundle / "config.json").write_text(json.dumps(document))
@@ -617,7 +620,7 @@ def test_runtime_that_cannot_be_executed_is_pythons_to_explain(place: Place) -> 
 def test_role_is_by_name(place: Place, name: str, way: str) -> None:
     (place.run / "front").unlink()
     module = "runtime" if name.startswith(RUNTIME) and name != HOOK else "runtime_hook"
-    module = "cdi_hook" if name == CDI_HOOK else module
+    module = {CDI_HOOK: "cdi_hook", CLI: "container_cli"}.get(name, module)
     expected = str(place.bin / name)
     if way == "name":
         expected = name
@@ -641,8 +644,8 @@ def test_name_that_says_nothing(place: Place) -> None:
     started = place("state", name="other", called="x/an\x1bother")
     assert (started.status, started.stderr) == (
         1,
-        "an\\x1bother: not a name that this program knows: call it nvidia-container-runtime, "
-        "nvidia-container-runtime-hook or nvidia-cdi-hook\n",
+        "an\\x1bother: not a name that this program knows: call it nvidia-container-cli, "
+        "nvidia-container-runtime, nvidia-container-runtime-hook or nvidia-cdi-hook\n",
     )
 
 
@@ -682,7 +685,7 @@ def test_interpreter_is_that_of_the_package(place: Place, script: str) -> None:
 )
 @pytest.mark.parametrize("name", [RUNTIME, HOOK])
 def test_no_interpreter(place: Place, name: str, script: str | None) -> None:
-    path = place.bin / "nvidia-container-cli"
+    path = place.bin / SCRIPT
     path.unlink()
     if script is not None:
         path.write_text(script)
@@ -696,7 +699,7 @@ def test_interpreter_that_is_gone(place: Place) -> None:
     started = place("--version")
     assert (started.status, started.stderr) == (
         1,
-        f"{RUNTIME}: could not exec '{place.interpreter}', as {place.bin}/nvidia-container-cli "
+        f"{RUNTIME}: could not exec '{place.interpreter}', as {place.bin}/{SCRIPT} "
         "names it: No such file or directory: install libnvc anew\n",
     )
 
@@ -759,6 +762,16 @@ def test_hooks_of_cdi_files_are_pythons(place: Place, words: tuple[str, ...]) ->
     started = place(*words, name=CDI_HOOK, **HOSTILE, **KEPT, NVIDIA_VISIBLE_DEVICES="all")
     assert place.is_asked(started, *words, module="cdi_hook")
     assert started.environment == {**KEPT, "PATH": place.environment["PATH"]}
+
+
+@pytest.mark.parametrize("words", [(), ("info",), ("-k", "configure", "--pid=1", "/r"), ("\n", "")])
+def test_the_command_is_pythons_in_the_environment_of_its_caller(
+    place: Place, words: tuple[str, ...]
+) -> None:
+    """What would change which code runs is ignored there: LXC runs it with what images choose."""
+    started = place(*words, name=CLI, **HOSTILE)
+    assert place.is_asked(started, *words, module="container_cli")
+    assert started.environment == {**place.environment, **HOSTILE}
 
 
 @pytest.mark.parametrize(

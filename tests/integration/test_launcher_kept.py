@@ -48,6 +48,7 @@ PRIVILEGED = {"process": {"env": [ALL], "capabilities": {"bounding": ["CAP_SYS_A
         (("NVIDIA_VISIBLE_DEVICES=0,3", "NVIDIA_DRIVER_CAPABILITIES=all"), {}),
         (("NVIDIA_VISIBLE_DEVICES=none", "HOSTNAME=a\\b\u00e9"), {}),
         (("CUDA_VERSION=11.0",), {}),
+        (("NVIDIA_VISIBLE_DEVICES=0:0",), {}),
         (("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_IMEX_CHANNELS=all"), {}),
         ((), PRIVILEGED),
         ((ALL,), {"linux": {"namespaces": [], "devices": [{"path": "/dev/fuse"}]}}),
@@ -422,3 +423,74 @@ def test_what_is_kept_is_shown_and_removed(host: KeptHost, commands: Path) -> No
     assert cache("clear") == "removed 2 plans\n"
     assert cache("show").splitlines()[1:] == []
     assert host.plans == []
+
+
+# --- what commands print --------------------------------------------------------------------------
+
+
+def is_kept(host: KeptHost, *words: str) -> bool:
+    """Tell whether the command needs no interpreter; it prints the same as if nothing were kept."""
+    host.mark.unlink(missing_ok=True)
+    done = host.command(*words)
+    kept = not host.mark.exists()
+    fresh = host.command("--no-cache", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        fresh.returncode,
+        fresh.stdout,
+        fresh.stderr,
+    )
+    return kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info",),
+        ("info", "--csv"),
+        ("list",),
+        ("-k", "list", "--libraries", "--binaries"),
+        ("list", "-d", "0:0"),
+    ],
+)
+def test_output_is_kept(host: KeptHost, words: tuple[str, ...]) -> None:
+    found = [is_kept(host, *words) for _ in range(5)]
+    assert found[0] is False
+    assert found[-2:] == [True, True]
+    assert not is_kept(host, "--no-create-imex-channels", *words)
+
+
+@pytest.mark.parametrize("words", [("info",), ("list", "-d", "0:0"), ("-k", "list", "-d", "3")])
+@pytest.mark.parametrize("change", sorted({*CHANGES} - {"image", "image-with-compat"}))
+def test_no_stale_output_is_printed(host: KeptHost, change: str, words: tuple[str, ...]) -> None:
+    for _ in range(3):
+        is_kept(host, *words)
+    CHANGES[change](host, True)
+    try:
+        for _ in range(2):
+            is_kept(host, *words)
+    finally:
+        CHANGES[change](host, False)
+    is_kept(host, *words)
+
+
+def test_output_that_is_not_kept(host: KeptHost) -> None:
+    for words in (("info", "-x"), ("--no-cache", "info"), (f"--debug={os.devnull}", "info")):
+        for _ in range(3):
+            assert not is_kept(host, *words)
+    host.configure(top="cache = false")
+    try:
+        assert [is_kept(host, "info") for _ in range(3)] == [False] * 3
+    finally:
+        host.configure()
+    assert host.plans == []
+
+
+def test_kept_output_that_nobody_takes(host: KeptHost) -> None:
+    while not is_kept(host, "list"):
+        pass
+    full = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
+    host.mark.unlink(missing_ok=True)
+    done = host.command("list", before=full)
+    assert not host.mark.exists()
+    message = "nvidia-container-cli: output error: write failed: no space left on device\n"
+    assert (done.returncode, done.stderr) == (1, message)

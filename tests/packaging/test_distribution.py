@@ -24,6 +24,7 @@ LAUNCHERS = {
     "nvidia-container-runtime-hook",
     "nvidia-container-toolkit",
     "nvidia-cdi-hook",
+    "nvidia-container-cli",
 }
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
 
@@ -125,14 +126,14 @@ def test_launcher_is_static_and_beside_its_interpreter(environment: Path, tmp_pa
         with (environment / name).open("rb") as file:
             assert not [s for s in ELFFile(file).iter_segments() if s["p_type"] == "PT_INTERP"]
     # Called without a front file, it asks the interpreter of this environment.
-    (environment / "nvidia-container-cli").rename(environment / "away")
+    (environment / "nvidia-ctk").rename(environment / "away")
     try:
         done = run(environment / "nvidia-container-runtime", "--version", cwd=tmp_path)
     finally:
-        (environment / "away").rename(environment / "nvidia-container-cli")
+        (environment / "away").rename(environment / "nvidia-ctk")
     assert (done.returncode, done.stderr) == (
         1,
-        f"nvidia-container-runtime: {environment}/nvidia-container-cli: names no Python "
+        f"nvidia-container-runtime: {environment}/nvidia-ctk: names no Python "
         "interpreter: install libnvc anew\n",
     )
 

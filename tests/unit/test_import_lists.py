@@ -128,7 +128,7 @@ def check(found: set[str], modules: set[str]) -> None:
 
 def test_list(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
     found = loaded(call(f"--root={dgx_a100}", "list"))
-    check(found, {"container_list"})
+    check(found, {"container_list", "container_kept"})
     assert not {name for name in found if name.startswith(("libnvc._apply", "libnvc._render"))}
     assert "libnvc._planner.build" not in found
 
@@ -136,12 +136,13 @@ def test_list(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
 @pytest.mark.root
 def test_list_where_the_driver_is_loaded(loaded: Callable[..., set[str]], tmp_path: Path) -> None:
     libnvc.sim.create("dgx-a100", tmp_path / "root")
-    check(loaded(call("-k", f"--root={tmp_path}/root", "list")), {"container_list"})
+    found = loaded(call("-k", f"--root={tmp_path}/root", "list"))
+    check(found, {"container_list", "container_kept"})
 
 
 def test_info(loaded: Callable[..., set[str]], dgx_a100: Path) -> None:
     found = loaded(call(f"--root={dgx_a100}", "-u0:0", "info"))
-    check(found, {"container_info", "container_user"})
+    check(found, {"container_info", "container_kept", "container_user"})
 
 
 @pytest.mark.root
@@ -150,7 +151,7 @@ def test_asking_nvml_and_keeping_its_answer(
 ) -> None:
     for _ in range(2):  # the second time it is kept
         found = loaded(call(f"--root={dgx_a100_mig}", "list", "-d0:0"))
-        check(found, {"container_list", "container_user"})
+        check(found, {"container_list", "container_kept", "container_user"})
         assert "libnvc._discover.kept" in found
 
 
