@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _NAME = "nvidia-ctk"
+_HOOK = "hook"
+_CDI_HOOK = "nvidia-cdi-hook"
 _DOC = "Tools to set up GPUs in containers"
 
 #: command, what it does, and its module: that has `FLAGS` and `run(given, log)`. A group of
@@ -31,8 +33,13 @@ COMMANDS = (
     ("cdi transform root", "Move the paths of a CDI file to another root", "ctk_cdi_transform"),
     ("config", "Show or change the configuration of the runtime and the hook", "ctk_config"),
     ("config default", "Show the default configuration", "ctk_config_default"),
+    ("hook", "Run a hook of CDI files, as nvidia-cdi-hook does", ""),
     ("runtime", "Set up container engines", ""),
     ("runtime configure", "Add the NVIDIA runtime to a container engine", "ctk_runtime"),
+    ("system", "Prepare the host: device nodes, links to them", ""),
+    ("system create-dev-char-symlinks", "Link /dev/char to device nodes", "ctk_system_links"),
+    ("system create-device-nodes", "Make the control devices' nodes", "ctk_system_nodes"),
+    ("system print-ldcache", "Show what a loader cache lists", "ctk_system_ldcache"),
 )
 ALIASES = {
     "config create-default": "config default",
@@ -160,6 +167,8 @@ def _enter(command: str, words: Sequence[str], outer: dict[str, object], log: Lo
     name = words[0]
     if name in ("help", "h"):
         return _enter_help(command, words[1:])
+    if not command and name == _HOOK:
+        return _become_hook(words[1:])
     full = f"{command} {name}".strip()
     full = ALIASES.get(full, full)
     if full not in _known():
@@ -168,6 +177,18 @@ def _enter(command: str, words: Sequence[str], outer: dict[str, object], log: Lo
     given = _parse(full, flags, words[1:], stops=bool(_below(full)))
     inner = {key: given.values[key] or outer[key] for key in ("debug", "quiet")}
     return _dispatch(full, given, {**outer, **inner}, log)
+
+
+def _become_hook(words: Sequence[str]) -> int:
+    """Become the program of hooks, which trusts no environment. Older CDI files name us for it."""
+    path = f"{os.path.dirname(os.path.realpath(sys.argv[0]))}/{_CDI_HOOK}"
+    try:
+        os.execv(path, [_CDI_HOOK, *words])  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        from libnvc.errors import NvcError
+
+        why = (error.strerror or "").lower()
+        raise NvcError(f"could not exec '{path}': {why}", hint="install libnvc anew") from None
 
 
 def _enter_help(command: str, words: Sequence[str]) -> int:
