@@ -16,8 +16,11 @@ from .output import OutputError, complain, hint_line, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
+
+    from libnvc.model import Target
+    from libnvc.plan import Plan
 
 _NAME = "nvidia-container-cli"
 
@@ -84,16 +87,24 @@ def run() -> NoReturn:
     os._exit(main(argv, program=program))
 
 
-def main(argv: Sequence[str], *, program: str = "", ldconfig: str | None = None) -> int:
+def main(
+    argv: Sequence[str],
+    *,
+    program: str = "",
+    ldconfig: str | None = None,
+    keep: Callable[[Plan, Target], None] | None = None,
+) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 
     Args:
         argv: the program's name as called, then its words.
         program: the path of the native program, "" if it is not that which calls.
         ldconfig: as in `Settings`.
+        keep: as in `Settings`.
     """
+    origin = (program, *argv) if program else ()
     try:
-        return _run(argv, {"ldconfig": ldconfig, "origin": (program, *argv) if program else ()})
+        return _run(argv, {"ldconfig": ldconfig, "origin": origin, "keep": keep})
     except BaseException as error:  # Ctrl-C too: never a traceback
         complain(f"{_NAME}: {one_line(describe(error))}\n{hint_line(_NAME, error)}")
         return 1

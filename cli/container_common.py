@@ -11,10 +11,11 @@ from ._argp import Option, ParserExit, parse, too_many_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Self
 
-    from libnvc.model import Identity, Inventory, Request
+    from libnvc.model import Identity, Inventory, Request, Target
+    from libnvc.plan import Plan
 
     from ._argp import Event, Parser
 
@@ -72,6 +73,7 @@ class Settings(Record):
         origin: path of the native program that called, its name as called, and its words; () where
             none did.
         no_cache: whether nothing is kept.
+        keep: called with a plan and the container it was applied to, which may keep it; or None.
     """
 
     root: str = "/"
@@ -84,6 +86,7 @@ class Settings(Record):
     ldconfig: str | None = None
     origin: tuple[str, ...] = ()
     no_cache: bool = False
+    keep: Callable[[Plan, Target], None] | None = None
 
 
 class Log:

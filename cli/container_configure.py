@@ -163,6 +163,8 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     for warning in plan.warnings[len(found.warnings) :]:
         log.warn(warning)
     _apply(plan, target, log, settings.ldconfig)
+    if settings.keep is not None:
+        settings.keep(plan, target)
     return 0
 
 

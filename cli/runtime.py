@@ -17,7 +17,7 @@ from libnvc.errors import NvcError
 
 from .output import complain, put
 from .runtime_args import FAILED, asks_version, read_call
-from .runtime_front import identity, keep_front
+from .runtime_front import Origin, identity, keep_front
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _become(
     programs = os.path.dirname(program)
     runtime = _low_level(settings.runtimes, programs)
     if call.is_create:
-        from .runtime_create import Origin, create
+        from .runtime_create import create
         from .runtime_log import RuntimeLog
 
         origin = Origin(

@@ -23,7 +23,6 @@ from .runtime_request import ldconfig, read_request, read_settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from libnvc._config.settings import Config
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from libnvc.plan import Plan
 
     from .runtime_args import Call
+    from .runtime_front import Origin
     from .runtime_log import RuntimeLog
 
 #: The hook of containers that the runtime gives nothing itself, under both of its names.
@@ -58,24 +58,6 @@ class _Places(Record):
     rootfs: str
     programs: str
     ldconfig: str | None
-
-
-class Origin(Record):
-    """What the native program is called by, beside the container's configuration.
-
-    Attributes:
-        program: the path of its file.
-        name: its name as called.
-        config: the identity of `config.toml` (`runtime_front.identity`).
-        environment: its own.
-        container: the container's id, or "".
-    """
-
-    program: str
-    name: str
-    config: str
-    environment: Mapping[str, str]
-    container: str
 
 
 class Made(Record):

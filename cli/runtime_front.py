@@ -12,6 +12,7 @@ import os
 import stat
 
 from libnvc import _build, _rundir
+from libnvc._record import Record
 from libnvc.errors import NvcError
 
 TYPE_CHECKING = False
@@ -26,6 +27,24 @@ _LONGEST = 65536  # bytes that the native program reads
 #: What a container's configuration holds where it may ask for GPUs, beside what is configured.
 _ASKS = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VERSION")
 _VOLUMES = "nvidia-container-devices"  # its path can be written in many ways
+
+
+class Origin(Record):
+    """What the native program is called by, beside the container's configuration.
+
+    Attributes:
+        program: the path of its file.
+        name: its name as called.
+        config: the identity of `config.toml` (`identity`).
+        environment: its own.
+        container: the container's id, or "" where it is not known.
+    """
+
+    program: str
+    name: str
+    config: str
+    environment: Mapping[str, str]
+    container: str
 
 
 def keep_front(config: Config, identity: str, environment: Mapping[str, str]) -> None:

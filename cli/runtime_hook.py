@@ -16,11 +16,13 @@ from .output import complain, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Wanted
+    from libnvc.model import Target
+    from libnvc.plan import Plan
 
 _NAME = "nvidia-container-runtime-hook"
 _USAGE = f"""\
@@ -48,13 +50,19 @@ class _UsageError(Exception):
 def run() -> NoReturn:
     """Be the program: the words are its own path, its name as called, and its arguments."""
     gc.disable()
-    os._exit(main(*sys.argv[3:]))
+    program, name, *words = sys.argv[1:]
+    os._exit(main(*words, called=(program, name)))
 
 
-def main(*words: str) -> int:
-    """Do what the words say and return the exit status: 0 done, 1 failed, 2 not understood."""
+def main(*words: str, called: tuple[str, str] = ("", "")) -> int:
+    """Do what the words say and return the exit status: 0 done, 1 failed, 2 not understood.
+
+    Args:
+        words: as typed.
+        called: the path of the native program, and its name as called.
+    """
     try:
-        return _run(words)
+        return _run(words, called)
     except _UsageError as error:
         complain(f"{error}\n{_USAGE}" if str(error) else _USAGE)
         return 2
@@ -65,7 +73,7 @@ def main(*words: str) -> int:
         return 1
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], called: tuple[str, str]) -> int:
     config_file, is_debug, command = _read(words)
     if command == "-version":
         from libnvc import _build
@@ -73,7 +81,7 @@ def _run(words: Sequence[str]) -> int:
         put(f"NVIDIA Container Runtime Hook version {_build.VERSION}\n")
         return 0
     if command == "prestart":
-        return _prestart(config_file, is_debug=is_debug)
+        return _prestart(config_file, called, is_debug=is_debug)
     return 0
 
 
@@ -101,11 +109,18 @@ def _read(words: Sequence[str]) -> tuple[str, bool, str]:
     return config_file, is_debug, command
 
 
-def _prestart(config_file: str, *, is_debug: bool) -> int:
+def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> int:
+    from libnvc._config.settings import DEFAULT_PATH, load_config
     from libnvc._oci.document import read, read_state
     from libnvc._oci.wanted import check_complete, decode, read_container
 
-    config = _load(config_file)
+    from .runtime_front import Origin, identity, keep_front
+
+    named = config_file or os.environ.get("NVIDIA_CTK_CONFIG_FILE_PATH", "")
+    path = named or DEFAULT_PATH
+    known = identity(path)
+    environment = dict(os.environ)
+    config = load_config(path, required=bool(named))
     state = read_state(sys.stdin.buffer)
     bundle = _bundle(state)
     document = read(f"{bundle}/config.json")
@@ -122,14 +137,19 @@ def _prestart(config_file: str, *, is_debug: bool) -> int:
     if type(pid) is not int or pid <= 0:
         raise CommandError("input", f"container state: pid: {pid!r}: not a running process")
     rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
-    return _configure(config, command_line(config, wanted, pid, rootfs, is_debug=is_debug))
+    argv = command_line(config, wanted, pid, rootfs, is_debug=is_debug)
+    is_logged = is_debug or config.cli.debug
+    if not config.cache or not all(called) or wanted.refused or is_logged:
+        return _configure(config, argv)
+    from .runtime_kept import keep_applied
 
-
-def _load(config_file: str) -> Config:
-    from libnvc._config.settings import DEFAULT_PATH, load_config
-
-    named = config_file or os.environ.get("NVIDIA_CTK_CONFIG_FILE_PATH", "")
-    return load_config(named or DEFAULT_PATH, required=bool(named))
+    keep_front(config, known, environment)
+    program, name = called
+    origin = Origin(program=program, name=name, config=known, environment=environment, container="")
+    place = f"{bundle}/config.json"
+    return _configure(
+        config, argv, lambda plan, target: keep_applied(plan, target, place, config, origin)
+    )
 
 
 def _bundle(state: dict[str, object]) -> str:
@@ -185,7 +205,9 @@ def command_line(
     return ["nvidia-container-cli", *(word for word, is_given in options if is_given)]
 
 
-def _configure(config: Config, argv: list[str]) -> int:
+def _configure(
+    config: Config, argv: list[str], keep: Callable[[Plan, Target], None] | None = None
+) -> int:
     from libnvc._system.programs import search_path
 
     from .container_cli import main
@@ -195,4 +217,4 @@ def _configure(config: Config, argv: list[str]) -> int:
         name, _, value = entry.partition("=")
         os.environ[name] = value
     os.environ["PATH"] = search_path(os.environ.get("PATH", ""))
-    return main(argv, ldconfig=ldconfig(config))
+    return main(argv, ldconfig=ldconfig(config), keep=keep)

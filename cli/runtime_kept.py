@@ -7,23 +7,30 @@ be the same as Python's.
 
 from __future__ import annotations
 
+import os
+
 from libnvc._discover.root import read_file
 from libnvc._kept import header, keep
 from libnvc._native.flat import encode
 from libnvc._native.kept import Document, Edit, strings
+from libnvc._native.path import resolve
 from libnvc._oci.document import dumps, loads
 from libnvc.errors import NvcError
 
 from .runtime_front import asks
 from .runtime_log import LEVELS, NOWHERE, escaped
+from .runtime_request import ldconfig as ldconfig_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from libnvc._config.settings import Config
+    from libnvc.model import Target
+    from libnvc.plan import Plan
 
-    from .runtime_create import Made, Origin
+    from .runtime_create import Made
+    from .runtime_front import Origin
     from .runtime_log import RuntimeLog
 
 
@@ -47,8 +54,7 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
         edit = _edit(made, text)
         if loads(document.edit(edit, made.file, made.rootfs)) != made.edited:
             return
-        head = header(origin.program, origin.name, origin.config, origin.environment)
-        key = document.key(head, asks(config), made.rootfs)
+        key = document.key(_header(origin), asks(config), made.rootfs)
     except (NvcError, ValueError):
         return
     keep(
@@ -63,6 +69,31 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
         strings([_message(origin.container, *message) for message in log.messages]),
         encode(made.plan),
     )
+
+
+def keep_applied(plan: Plan, target: Target, path: str, config: Config, origin: Origin) -> None:
+    """Keep a plan that was applied by the hook.
+
+    Args:
+        plan: the plan.
+        target: the container, which still shows the host's files.
+        path: of its configuration.
+        config: the runtime's.
+        origin: what called this.
+    """
+    base, ldconfig = f"/proc/{target.pid}/root", ldconfig_of(config)
+    try:
+        rootfs = resolve(base, target.rootfs)
+        document = Document(read_file(os.path.realpath(path)))
+        key = document.key(_header(origin), asks(config), f"{base}{rootfs or target.rootfs}")
+    except (NvcError, ValueError):
+        return
+    words = strings(() if ldconfig is None else (ldconfig,))
+    keep(key, plan.dependencies, words, encode(plan))
+
+
+def _header(origin: Origin) -> bytes:
+    return header(origin.program, origin.name, origin.config, origin.environment)
 
 
 def _edit(made: Made, text: bytes) -> Edit:

@@ -14,8 +14,6 @@
 #include "nvc_io.h"
 
 #define PLAN_NAME "nvidia-container.plan"
-/* The inode of the first user namespace: include/linux/proc_ns.h of the kernel. */
-#define INIT_USER_NAMESPACE 0xeffffffdu
 
 /* What is kept of a creation; messages are strings: 'i' or 'w', 'c' where the container is named
  * first or '-', the text in JSON. */
@@ -91,31 +89,6 @@ static bool read_call(char *const *words, struct call *out)
 	return out->container != NULL && is_id(out->container);
 }
 
-static bool is_in_first_user_namespace(void)
-{
-	struct stat st;
-
-	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino == INIT_USER_NAMESPACE;
-}
-
-static bool put_header(const struct self *self, const struct front *front, struct nvc_bytes *out)
-{
-	nvc_autofile FILE *stream = open_memstream(&out->data, &out->len);
-
-	return stream != NULL && kept_header(self, front->identity, stream) && fflush(stream) == 0;
-}
-
-static bool put_asks(const struct front *front, struct nvc_bytes *out)
-{
-	nvc_autofile FILE *stream = open_memstream(&out->data, &out->len);
-	const char *ask = front->asks.first;
-	bool good = stream != NULL;
-
-	for (size_t i = 0; good && i < front->asks.count; i++, ask = front_next(&front->asks, ask))
-		good = fputs(ask, stream) >= 0 && fputc('\0', stream) >= 0;
-	return good && fflush(stream) == 0;
-}
-
 #define auto_bytes __attribute__((cleanup(nvc_bytes_free)))
 
 static bool read_made(struct nvc_json left, struct made *out)
@@ -134,13 +107,9 @@ static bool find_made(const struct self *self, const struct front *front,
                       struct made *out)
 {
 	struct kept kept;
-	auto_bytes struct nvc_bytes header = {.data = NULL}, asks = {.data = NULL},
-	                            key = {.data = NULL};
+	auto_bytes struct nvc_bytes key = {.data = NULL};
 
-	if (!put_header(self, front, &header) || !put_asks(front, &asks))
-		return false;
-	return nvc_kept_key(document, (struct nvc_strings){.at = header.data, .len = header.len},
-	                    (struct nvc_strings){.at = asks.data, .len = asks.len}, rootfs, &key) &&
+	return kept_key(self, front, document, rootfs, &key) &&
 	       kept_load(NVC_VERSION, &key, file, &kept) && read_made(kept.result, out);
 }
 
@@ -259,8 +228,8 @@ bool create_kept(const struct self *self, const struct front *front, const struc
 	struct call call;
 	int len;
 
-	if (geteuid() != 0 || !is_in_first_user_namespace() || !read_call(command->words, &call) ||
-	    realpath(command->bundle, bundle) == NULL ||
+	if (geteuid() != 0 || !kept_in_first_user_namespace() ||
+	    !read_call(command->words, &call) || realpath(command->bundle, bundle) == NULL ||
 	    !nvc_document_read(file->data, file->len, &document))
 		return false;
 	len = snprintf(path, sizeof path, "%s%s%.*s", *document.path.at == '/' ? "" : bundle,

@@ -197,7 +197,7 @@ static bool read_front(struct file *out)
 	       read_from(path, out);
 }
 
-static bool find_config(char out[PATH_MAX])
+bool front_config(char out[PATH_MAX])
 {
 	const char *path = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
 	const char *home = getenv("XDG_CONFIG_HOME");
@@ -218,12 +218,11 @@ static uint64_t in_ns(struct timespec time)
 }
 
 /* Whether config.toml is the one that the front file was made from. */
-static bool is_current(const struct front *front)
+static bool is_current(const struct front *front, const char *config)
 {
-	char config[PATH_MAX];
 	struct stat st;
 
-	if (!find_config(config) || strcmp(config, front->config) != 0)
+	if (strcmp(config, front->config) != 0)
 		return false;
 	if (stat(config, &st) < 0) {
 		uint64_t any = front->dev | front->ino | front->size | front->mtime_ns;
@@ -234,8 +233,8 @@ static bool is_current(const struct front *front)
 	       in_ns(st.st_ctim) == front->ctime_ns;
 }
 
-bool front_load(const char *version, struct file *file, struct front *out)
+bool front_load(const char *version, const char *config, struct file *file, struct front *out)
 {
 	return read_front(file) && front_parse(file->data, file->len, version, out) &&
-	       is_current(out);
+	       is_current(out, config);
 }

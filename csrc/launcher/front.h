@@ -12,6 +12,7 @@
  * Privileges: none. */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,9 @@ bool front_parse(char *text, size_t len, const char *version, struct front *out)
 /* Whether a JSON document may hold one of the strings asked for, plain or by escapes. */
 bool front_may_ask(const struct front *front, const char *json, size_t len);
 
-/* Read the front file and see whether it counts: nobody else's, of this version, of the config.toml
- * that is there now. `file` keeps its text. */
-bool front_load(const char *version, struct file *file, struct front *out);
+/* Read the front file and see whether it counts: nobody else's, of this version, of the file
+ * `config` as it is now. `file` keeps its text. */
+bool front_load(const char *version, const char *config, struct file *file, struct front *out);
+
+/* Where config.toml is, by the environment. False if that is no path. */
+bool front_config(char out[PATH_MAX]);

@@ -12,8 +12,10 @@
 #include "file.h"
 #include "nvc_apply.h"
 #include "nvc_cleanup.h"
+#include "nvc_io.h"
 #include "nvc_lock.h"
 #include "nvc_syscalls.h"
+#include "prestart.h"
 #include "python.h"
 #include "say.h"
 #include "state.h"
@@ -23,6 +25,7 @@
 #define STATE_MAX     (1u << 20)
 #define PLAN_MAX      (16u << 20)
 #define TIMEOUT_S     30
+#define PYTHON_HOOK   "from libnvc.cli.runtime_hook import run; run()"
 
 /* The lock of the container's root file system: whoever applies from Python holds it, too. */
 struct root_lock {
@@ -79,19 +82,17 @@ static int fail_file(const char *what, const char *path)
 
 static int read_pid(void)
 {
-	auto_file struct file state = {.data = NULL};
-	const char *why;
-	int pid;
+	auto_file struct file file = {.data = NULL};
+	struct state state = {.pid = -1};
+	const char *why = NULL;
 
-	if (file_read_stream(STDIN_FILENO, STATE_MAX, &state) < 0) {
+	if (file_read_stream(STDIN_FILENO, STATE_MAX, &file) < 0)
 		why = errno == EFBIG ? "larger than 1 MiB" : strerror(errno);
-		pid = -1;
-	} else {
-		pid = state_pid((const uint8_t *)state.data, state.len, &why);
-	}
-	if (pid < 0)
+	else if (state_read(file.data, file.len, &state, &why))
+		why = NULL;
+	if (why != NULL)
 		say(WHO, "could not decode container state: %s", why);
-	return pid;
+	return state.pid;
 }
 
 static int read_plan(const char *path, struct file *out)
@@ -305,6 +306,39 @@ static int run_python(const struct self *self, const char *program, char *const 
 	return python_exec(self, program, arguments, environment);
 }
 
+/* Make what was read of standard input what Python reads of it. False: it cannot be read. */
+static bool give_back(const struct file *state)
+{
+	nvc_autofd int fd = memfd_create("state", 0);
+
+	return fd >= 0 && nvc_write_all(fd, state->data, state->len) == 0 &&
+	       lseek(fd, 0, SEEK_SET) == 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO;
+}
+
+static int prestart(const struct self *self, char *const *arguments)
+{
+	static const char *const names[] = {"XDG_RUNTIME_DIR", "CUDA_MPS_PIPE_DIRECTORY"};
+	const char *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
+	auto_file struct file state = {.data = NULL};
+	char *path = getenv("PATH");
+
+	if (config != NULL && !is_of_host(config))
+		(void)unsetenv("NVIDIA_CTK_CONFIG_FILE_PATH");
+	if (path == NULL || !clean_path(path))
+		(void)setenv("PATH", STANDARD_PATH, 1);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		(void)unsetenv(names[i]); /* as for Python */
+	if (file_read_stream(STDIN_FILENO, PLAN_MAX, &state) == 0) {
+		if (prestart_kept(self, &state))
+			return 0;
+		if (!give_back(&state)) {
+			(void)fail_file("file creation", "state");
+			return 1;
+		}
+	}
+	return run_python(self, PYTHON_HOOK, arguments);
+}
+
 int hook_run(const struct self *self, char *const *arguments)
 {
 	static const char word[] = "create-runtime";
@@ -314,7 +348,9 @@ int hook_run(const struct self *self, char *const *arguments)
 		count++;
 	if ((count == 3 || count == 4) && strcmp(arguments[0], word) == 0)
 		return create_runtime(arguments[1], arguments[2], arguments[3]) == 0 ? 0 : 1;
-	return run_python(self, "from libnvc.cli.runtime_hook import run; run()", arguments);
+	if (count == 1 && strcmp(arguments[0], "prestart") == 0)
+		return prestart(self, arguments);
+	return run_python(self, PYTHON_HOOK, arguments);
 }
 
 int hook_run_cdi(const struct self *self, char *const *arguments)

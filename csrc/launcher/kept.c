@@ -13,6 +13,8 @@
 #define KEPT_MAX  (4u << 20)
 #define HASH_LEN  17 /* digits and a newline */
 #define NAMES_MAX 4096
+/* The inode of the first user namespace: include/linux/proc_ns.h of the kernel. */
+#define INIT_USER_NAMESPACE 0xeffffffdu
 
 /* A decimal number and the byte behind it. */
 static bool take_number(struct nvc_json *left, char end, uint64_t *out)
@@ -90,6 +92,38 @@ bool kept_header(const struct self *self, const char *config, FILE *out)
 	return self->path[0] != '\0' && put(out, self->path) && put(out, self->name) &&
 	       put(out, config) && put(out, getenv("PATH")) &&
 	       put(out, getenv("CUDA_MPS_PIPE_DIRECTORY"));
+}
+
+#define auto_bytes __attribute__((cleanup(nvc_bytes_free)))
+
+static bool put_front(const struct self *self, const struct front *front, struct nvc_bytes *header,
+                      struct nvc_bytes *asks)
+{
+	nvc_autofile FILE *head = open_memstream(&header->data, &header->len);
+	nvc_autofile FILE *list = open_memstream(&asks->data, &asks->len);
+	const char *ask = front->asks.first;
+	bool good = head != NULL && list != NULL && kept_header(self, front->identity, head);
+
+	for (size_t i = 0; good && i < front->asks.count; i++, ask = front_next(&front->asks, ask))
+		good = put(list, ask);
+	return good && fflush(head) == 0 && fflush(list) == 0;
+}
+
+bool kept_key(const struct self *self, const struct front *front,
+              const struct nvc_document *document, const char *rootfs, struct nvc_bytes *out)
+{
+	auto_bytes struct nvc_bytes header = {.data = NULL}, asks = {.data = NULL};
+
+	return put_front(self, front, &header, &asks) &&
+	       nvc_kept_key(document, (struct nvc_strings){.at = header.data, .len = header.len},
+	                    (struct nvc_strings){.at = asks.data, .len = asks.len}, rootfs, out);
+}
+
+bool kept_in_first_user_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/user", &st) == 0 && st.st_ino == INIT_USER_NAMESPACE;
 }
 
 static uint64_t in_ns(struct timespec time)
@@ -217,10 +251,15 @@ static int open_private(int dir_fd, const char *name)
 	return nvc_steal_fd(&fd);
 }
 
+int kept_run_directory(void)
+{
+	return open_private(AT_FDCWD, "/run/libnvc");
+}
+
 bool kept_load(const char *version, const struct nvc_bytes *key, struct file *file,
                struct kept *out)
 {
-	nvc_autofd int run_fd = open_private(AT_FDCWD, "/run/libnvc");
+	nvc_autofd int run_fd = kept_run_directory();
 	nvc_autofd int plans_fd = run_fd < 0 ? -1 : open_private(run_fd, "plans");
 	char name[HASH_LEN];
 

@@ -10,7 +10,7 @@
  * /run/libnvc, and to look at the driver's files. */
 #pragma once
 
-#include "file.h"
+#include "front.h"
 #include "nvc_kept.h"
 #include "self.h"
 
@@ -37,6 +37,17 @@ bool kept_strings(struct nvc_json *left, struct nvc_strings *out);
 /* Write how a key begins: by what this program was called. `config`: the identity of config.toml,
  * or "". */
 bool kept_header(const struct self *self, const char *config, FILE *out);
+
+/* Write the key of what a container is given: its configuration, and its root on the host. False if
+ * one of them is not plain. */
+bool kept_key(const struct self *self, const struct front *front,
+              const struct nvc_document *document, const char *rootfs, struct nvc_bytes *out);
+
+/* Whether this is the host's user namespace. */
+bool kept_in_first_user_namespace(void);
+
+/* A descriptor of /run/libnvc; -1 unless only we may enter it. */
+int kept_run_directory(void);
 
 /* Find what is kept under a key, and see that it may be used now. `file` keeps its text. */
 bool kept_load(const char *version, const struct nvc_bytes *key, struct file *file,

@@ -99,11 +99,12 @@ static void pass_through(const struct self *self, char *const *arguments)
 	auto_file struct file file = {.data = NULL};
 	struct command command;
 	struct front front;
-	char path[PATH_MAX];
+	char config[PATH_MAX], path[PATH_MAX];
 	size_t count = 0;
 
 	read_command(arguments, &command);
-	if (command.is_version || !front_load(NVC_VERSION, &file, &front))
+	if (command.is_version || !front_config(config) ||
+	    !front_load(NVC_VERSION, config, &file, &front))
 		return;
 	if (!find_runtime(self, &front, path))
 		return;

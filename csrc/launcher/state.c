@@ -16,26 +16,33 @@ static int to_pid(struct nvc_json value)
 	return pid > 0 ? pid : -1;
 }
 
-int state_pid(const uint8_t *json, size_t len, const char **why)
+bool state_read(const char *json, size_t len, struct state *out, const char **why)
 {
 	struct nvc_json state, key, value;
 	struct nvc_json_items members;
-	int pid = 0, found = 0;
+	int pids = 0, bundles = 0;
 
+	*out = (struct state){.pid = -1};
 	*why = "not a JSON object in UTF-8";
-	if (!nvc_json_read((const char *)json, len, &state) ||
-	    !nvc_json_enter(state, '{', &members))
-		return -1;
+	if (!nvc_json_read(json, len, &state) || !nvc_json_enter(state, '{', &members))
+		return false;
 	while (nvc_json_next(&members, &key, &value) == 1) {
 		if (nvc_json_is(key, "pid")) {
-			found++;
-			pid = to_pid(value);
+			pids++;
+			out->pid = to_pid(value);
+		} else if (nvc_json_is(key, "bundle")) {
+			bundles++;
+			if (!nvc_json_string(value, &out->bundle))
+				bundles++;
 		}
 	}
-	if (found == 1 && pid > 0)
-		return pid;
-	*why = found == 0  ? "it has no pid"
-	       : found > 1 ? "it has more than one pid"
-	                   : "its pid is not the number of a process";
-	return -1;
+	if (bundles != 1 || nvc_json_has(out->bundle, "\\"))
+		out->bundle = (struct nvc_json){.at = NULL};
+	if (pids == 1 && out->pid > 0)
+		return true;
+	out->pid = -1;
+	*why = pids == 0  ? "it has no pid"
+	       : pids > 1 ? "it has more than one pid"
+	                  : "its pid is not the number of a process";
+	return false;
 }

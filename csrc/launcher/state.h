@@ -6,6 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Return the top-level member "pid" of a document, or -1 and in `why` what is wrong: not JSON in
- * UTF-8, no such member or more than one, not an integer from 1 to 2^31 - 1. */
-int state_pid(const uint8_t *json, size_t len, const char **why);
+#include "nvc_json.h"
+
+struct state {
+	int pid;
+	struct nvc_json
+	    bundle; /* a path as written, without escapes; at: NULL where that is not so */
+};
+
+/* Take the top-level members of a document. False and in `why` what is wrong: not JSON in UTF-8, no
+ * pid or more than one, not an integer from 1 to 2^31 - 1. */
+bool state_read(const char *json, size_t len, struct state *out, const char **why);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* needs: error kernel path find json document kept launcher/file launcher/kept */
+/* needs: error kernel path find json document kept launcher/file launcher/front launcher/kept */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,11 +9,12 @@
 
 static void read_state(const uint8_t *data, size_t size)
 {
+	struct state state;
 	const char *why;
-	int pid = state_pid(data, size, &why);
+	bool good = state_read((const char *)data, size, &state, &why);
 
 	/* Promised: a process, or a reason. */
-	if (pid == 0 || pid < -1 || (pid < 0 && why[0] == '\0'))
+	if (good ? state.pid <= 0 : why[0] == '\0')
 		abort();
 }
 

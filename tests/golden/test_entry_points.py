@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from libnvc.cli import container_cli, runtime_create, runtime_hook
+from libnvc.cli import container_cli, runtime_create, runtime_front, runtime_hook
 from libnvc.cli.runtime_args import Call
 from libnvc.cli.runtime_log import RuntimeLog
 
@@ -128,7 +128,7 @@ class Entries:
     def _create(self) -> None:
         config = load_config(str(self.config), required=True)
         call = Call(is_create=True, bundle=str(self.bundle), container="c")
-        origin = runtime_create.Origin(
+        origin = runtime_front.Origin(
             program=f"{PROGRAMS}/nvidia-container-runtime",
             name="nvidia-container-runtime",
             config="",

@@ -55,6 +55,7 @@ class KeptHost:
         bundle: where containers are made.
         bin: the installed programs, with an interpreter that leaves a mark.
         mark: that mark.
+        python: the interpreter itself.
     """
 
     def __init__(self, directory: Path, commands: Path, profile: str) -> None:
@@ -62,6 +63,7 @@ class KeptHost:
         self.config = directory / "config.toml"
         self.bundle = directory / "bundle"
         self.bin = directory / "bin"
+        self.python = sys.executable
         self.mark = directory / "mark"
         self._log = directory / "log"
         libnvc.sim.create(profile, self.root)
@@ -114,7 +116,9 @@ class KeptHost:
         found = self.run / "plans"
         return sorted(found.iterdir()) if found.exists() else []
 
-    def on_host(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def on_host(
+        self, *command: str | Path, stdin: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command there."""
         return subprocess.run(
             ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt", *command],
@@ -123,6 +127,7 @@ class KeptHost:
                 "NVIDIA_CTK_CONFIG_FILE_PATH": str(self.config),
                 **environment,
             },
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

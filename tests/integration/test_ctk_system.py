@@ -241,7 +241,7 @@ def test_a_root_without_devices(host: Host, tmp_path: Path) -> None:
     ],
 )
 def test_ordinary_users(commands: Path, words: tuple[str, ...], what: str) -> None:
-    command = ["setpriv", "--reuid=65534", "--clear-groups", commands / "nvidia-ctk", "system"]
+    command = ["setpriv", "--reuid=65534", "--clear-groups", f"{commands}/nvidia-ctk", "system"]
     done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f'level=error msg="only root may {what}"\n' in done.stderr
@@ -268,9 +268,13 @@ def test_hooks_of_older_files(commands: Path) -> None:
     for words in (("--help",), ("update-ldcache",), ("nonsense",)):
         ours, others = (
             subprocess.run(
-                [*command, *words], capture_output=True, text=True, check=False, input="{"
+                [f"{commands}/{name}", *words],
+                capture_output=True,
+                text=True,
+                check=False,
+                input="{",
             )
-            for command in ([commands / "nvidia-ctk", "hook"], [commands / "nvidia-cdi-hook"])
+            for name, words in (("nvidia-ctk", ("hook", *words)), ("nvidia-cdi-hook", words))
         )
         assert (ours.returncode, ours.stdout) == (others.returncode, others.stdout)
         assert ours.stderr.partition("msg=")[2] == others.stderr.partition("msg=")[2]

@@ -18,8 +18,9 @@ import pytest
 from libnvc.cli import ctk
 from libnvc.cli.container_common import CommandError
 from libnvc.cli.runtime_args import Call
-from libnvc.cli.runtime_create import Origin, create
+from libnvc.cli.runtime_create import create
 from libnvc.cli.runtime_errors import describe
+from libnvc.cli.runtime_front import Origin
 from libnvc.cli.runtime_log import RuntimeLog
 
 import libnvc

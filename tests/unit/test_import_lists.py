@@ -230,7 +230,7 @@ def test_the_hook(loaded: Callable[..., set[str]], bundle: Path) -> None:
         "from libnvc.cli import container_cli; container_cli.main = lambda *_, **__: 0\n"
         "from libnvc.cli.runtime_hook import main; assert main('prestart') == 0"
     )
-    check_programs(found, {*CLI, "runtime_hook", "runtime_request"})
+    check_programs(found, {*CLI, "runtime_front", "runtime_hook", "runtime_request"})
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml"])

@@ -41,7 +41,7 @@ class Hook:
         monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(self.config))
         monkeypatch.setattr(container_cli, "main", self._note)
 
-    def _note(self, argv: list[str], *, ldconfig: str | None) -> int:
+    def _note(self, argv: list[str], *, ldconfig: str | None, keep: object) -> int:
         self.called = argv
         self.ldconfig = ldconfig
         return 0
