@@ -230,24 +230,6 @@ def test_a_root_without_devices(host: Host, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        (("create-dev-char-symlinks",), "make links in /dev/char"),
-        (
-            ("create-device-nodes", "--control-devices"),
-            "load kernel modules and make device nodes",
-        ),
-    ],
-)
-def test_ordinary_users(commands: Path, words: tuple[str, ...], what: str) -> None:
-    command = ["setpriv", "--reuid=65534", "--clear-groups", f"{commands}/nvidia-ctk", "system"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f'level=error msg="only root may {what}"\n' in done.stderr
-    assert done.stderr.endswith("nvidia-ctk: hint: run this as root\n")
-
-
 def test_the_loader_cache(host: Host, tmp_path: Path) -> None:
     done = host("print-ldcache", f"--driver-root={host.root}")
     assert done.status == 0

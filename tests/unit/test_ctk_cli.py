@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from importlib.metadata import version
@@ -190,3 +191,23 @@ def test_standard_output_that_takes_no_more(commands: Path) -> None:
     assert done.returncode == 1
     assert 'level=error msg="write failed: no space left on device"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("create-dev-char-symlinks",), "make links in /dev/char"),
+        (
+            ("create-device-nodes", "--control-devices"),
+            "load kernel modules and make device nodes",
+        ),
+    ],
+)
+def test_the_host_is_prepared_by_root(
+    run_ctk: Ctk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = run_ctk("system", *words)
+    assert (done.status, done.out) == (1, "")
+    assert done.messages == [f"error only root may {what}"]
+    assert done.err.endswith("nvidia-ctk: hint: run this as root\n")
