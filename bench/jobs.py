@@ -28,8 +28,14 @@ PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 #: The row that others are compared with.
 BARE = "python3 -I -S -c pass (P)"
 
-#: What containers are run with, by the name of the rows.
-RUNTIMES = {"plain": "runc", "default mode": RUNTIME, "legacy mode": f"{RUNTIME}.legacy"}
+#: What containers are run with, by the name of the rows, and whether results are kept.
+RUNTIMES = {
+    "plain": ("runc", False),
+    "default mode": (RUNTIME, False),
+    "default mode, kept": (RUNTIME, True),
+    "legacy mode": (f"{RUNTIME}.legacy", False),
+    "legacy mode, kept": (f"{RUNTIME}.legacy", True),
+}
 
 #: A program that the runtime becomes.
 _NOTHING = "/bin/true"
@@ -106,8 +112,10 @@ def _commands(driver: str) -> Iterator[Job]:
         Row(name=BARE): [PYTHON, "-I", "-S", "-c", "pass"],
         Row(name="python3 -c pass, as the commands start it"): [sys.executable, "-c", "pass"],
         Row(name="nvidia-container-cli --version"): [CLI, "--version"],
-        Row(name="info", target="≤ 4 P"): [CLI, f"--root={driver}", "info"],
-        Row(name="list", target="≤ 4 P"): [CLI, f"--root={driver}", "list"],
+        Row(name="info", target="≤ 4 P"): [CLI, f"--root={driver}", "--no-cache", "info"],
+        Row(name="info, kept", target="≤ 0.4 P"): [CLI, f"--root={driver}", "info"],
+        Row(name="list", target="≤ 4 P"): [CLI, f"--root={driver}", "--no-cache", "list"],
+        Row(name="list, kept", target="≤ 0.4 P"): [CLI, f"--root={driver}", "list"],
     }
     for row, command in commands.items():
         yield _command("Commands", row, command)
@@ -134,23 +142,35 @@ def _configures(setting: Setting, driver: str, used: Path) -> Iterator[Job]:
 def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
     """Yield what the runtime does itself: it becomes a program that does nothing."""
     config = setting.config(driver, _NOTHING)
+    cold = setting.config(driver, _NOTHING, keeps=False)
     rootfs = setting.rootfs()
     yield _command("Commands", Row(name=_NOTHING), [_NOTHING])
     against, target = _NOTHING, "≤ 0.25 P more"
 
     def job(
-        name: str, *words: str, after: Callable[[], object] = bool, target: str = "", text: str = ""
+        name: str,
+        *words: str,
+        after: Callable[[], object] = bool,
+        target: str = "",
+        text: str = "",
+        using: str = config,
     ) -> Job:
         row = Row(name=name, target=target, against=against)
-        return _after_another(row, config, words, after, text)
+        return _after_another(row, using, words, after, text)
 
     none, every = setting.bundle(rootfs), setting.bundle(rootfs, *EVERYTHING)
     file = every / "config.json"
     before = file.read_bytes()
-    create = (RUNTIME, "create", "c", "--bundle")
+    create = (RUNTIME, "create", "--bundle")
     yield job("runtime: state", RUNTIME, "state", "c", target=target)
-    yield job("runtime: create, no GPU", *create, str(none), target=target)
-    yield job("runtime: create, all", *create, str(every), after=lambda: file.write_bytes(before))
+    yield job("runtime: create, no GPU", *create, str(none), "c", target=target)
+    for name, using in (("", cold), (", kept", config)):
+        yield job(
+            f"runtime: create, all{name}",
+            *(*create, str(every), "c"),
+            after=lambda: file.write_bytes(before),
+            using=using,
+        )
     container = setting.container(rootfs)
 
     def take_back() -> None:
@@ -158,13 +178,15 @@ def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
         os.utime(rootfs / "etc/ld.so.cache")
 
     state = f'{{"pid": {container.pid}, "bundle": "{setting.bundle(rootfs, *EVERYTHING)}"}}'
-    yield job(
-        "hook: prestart, all",
-        *(HOOK, "prestart"),
-        after=take_back,
-        target="≤ 2.5 P",
-        text=state,
-    )
+    for name, using, target in (("", cold, "≤ 2.5 P"), (", kept", config, "≤ 0.8 P")):
+        yield job(
+            f"hook: prestart, all{name}",
+            *(HOOK, "prestart"),
+            after=take_back,
+            target=target,
+            text=state,
+            using=using,
+        )
 
 
 def _configured(config: str) -> None:
@@ -219,8 +241,8 @@ def _calls_again(library: Library, driver: str) -> Iterator[Job]:
 
 
 def _containers(setting: Setting, driver: str) -> Iterator[Job]:
-    for kind, runtime in RUNTIMES.items():
-        yield _container(kind, setting, runtime, setting.config(driver, "runc"))
+    for kind, (runtime, keeps) in RUNTIMES.items():
+        yield _container(kind, setting, runtime, setting.config(driver, "runc", keeps=keeps))
 
 
 def _growth(setting: Setting, library: Library) -> Iterator[Job]:
@@ -232,7 +254,8 @@ def _growth(setting: Setting, library: Library) -> Iterator[Job]:
             row = Row(name=growth(name, number))
             rows = (row, Row(name=growth("detach", number))) if name == "apply" else (row,)
             yield _call(section, rows, library, name, driver)
-        yield _command(section, Row(name=growth("list", number)), [CLI, f"--root={driver}", "list"])
+        listed = [CLI, f"--root={driver}", "--no-cache", "list"]
+        yield _command(section, Row(name=growth("list", number)), listed)
         generate = [CTK, "--quiet", "cdi", "generate", f"--driver-root={driver}"]
         yield _command(section, Row(name=growth("cdi generate", number)), generate)
 
@@ -348,7 +371,7 @@ def _steps(kind: str) -> tuple[Row, ...]:
     names = ("create", "start", "delete", "whole")
     if kind == "plain":
         return tuple(Row(name=f"plain {name}") for name in names)
-    targets = {"whole": "plain + ≤ 5 P"}
+    targets = {"whole": f"plain + ≤ {1 if RUNTIMES[kind][1] else 5} P"}
     return tuple(
         Row(name=f"{kind} {name}", against=f"plain {name}", target=targets.get(name, ""))
         for name in names

@@ -104,17 +104,19 @@ class Setting:
         with OciContainer(self.fresh(), rootfs, prestart=[self.hook(driver, rootfs)]):
             return rootfs
 
-    def config(self, driver: str, runtime: str) -> str:
+    def config(self, driver: str, runtime: str, *, keeps: bool = True) -> str:
         """Write a configuration.
 
         Args:
             driver: the root of the driver.
             runtime: what the runtime becomes in the end.
+            keeps: whether results are kept for the next container.
         """
         directory = self.fresh()
         directory.mkdir()
         path = directory / "config.toml"
         path.write_text(
+            f"cache = {str(keeps).lower()}\n"
             f'[nvidia-container-cli]\nroot = "{driver}"\nload-kmods = false\n'
             f'[nvidia-container-runtime]\nruntimes = ["{runtime}"]\n'
         )

@@ -41,11 +41,11 @@ def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]
     Each has an image of its own, which no container has used yet, on a disk: there it takes longest
     to make the mount points, so it is likelier that two do so at once.
     """
-    config = setting.config(driver, "runc")
+    configs = {keeps: setting.config(driver, "runc", keeps=keeps) for keeps in (False, True)}
     done: dict[str, list[Storm]] = {kind: [] for kind in RUNTIMES}
     for _ in range(rounds):
-        for kind, runtime in RUNTIMES.items():
-            os.environ["NVIDIA_CTK_CONFIG_FILE_PATH"] = config
+        for kind, (runtime, keeps) in RUNTIMES.items():
+            os.environ["NVIDIA_CTK_CONFIG_FILE_PATH"] = configs[keeps]
             done[kind].append(_storm(setting, setting.disk_rootfs(), runtime))
     return done
 
