@@ -17,6 +17,8 @@
 #define TIMEOUT_MS  30000
 #define ROOT_PREFIX "root."
 #define LOCK_PREFIX "lock."
+/* The inode of the first pid namespace: include/linux/proc_ns.h of the kernel. */
+#define INIT_PID_NAMESPACE 0xeffffffcu
 
 /* What the name of a journal or lock says; pid 0: it is neither. */
 struct name {
@@ -71,12 +73,21 @@ static bool is_gone(const struct name *name)
 	return at != NULL && take_number(at + 1, ' ', &started) != NULL && started != name->started;
 }
 
+/* Who is in another pid namespace than the host's does not see the processes of the journals. */
+static bool sees_all(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == INIT_PID_NAMESPACE;
+}
+
 /* Remove what belongs to processes that are gone; return the highest number of an own journal. */
 static uint64_t prune(struct journal *journal, const struct name *own)
 {
 	int fd = openat(journal->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	nvc_autodir DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 	uint64_t last = 0;
+	bool can_tell = sees_all();
 
 	if (directory == NULL)
 		return UINT64_MAX;
@@ -87,7 +98,7 @@ static uint64_t prune(struct journal *journal, const struct name *own)
 				nvc_lock_remove_unheld(journal->dir_fd, entry->d_name);
 		} else if (name.pid == own->pid && name.started == own->started) {
 			last = name.number > last ? name.number : last;
-		} else if (name.pid != 0 && is_gone(&name)) {
+		} else if (name.pid != 0 && can_tell && is_gone(&name)) {
 			(void)unlinkat(journal->dir_fd, entry->d_name, 0);
 		}
 	}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..model import Target
 
 _ROOT_LOCK = "root."
+_INIT_PID_NAMESPACE = 0xEFFFFFFC  # its inode: include/linux/proc_ns.h of the kernel
 
 
 class Journals:
@@ -199,14 +200,25 @@ def _unlink(name: str, directory: int) -> None:
 
 
 def _prune(directory: int, names: list[str]) -> None:
-    """Remove what belongs to processes that are gone for certain."""
+    """Remove what belongs to processes that are gone for certain.
+
+    Who is in another pid namespace than the host's does not see those of the journals.
+    """
+    sees_all = _sees_all()
     gone: dict[tuple[int, int], bool] = {}
     for name in names:
         pid, started, _ = _parse(name)
         if name.startswith(_ROOT_LOCK):
             remove_unheld_lock(name, directory)
-        elif pid and gone.setdefault((pid, started), _is_gone(pid, started)):
+        elif pid and sees_all and gone.setdefault((pid, started), _is_gone(pid, started)):
             _unlink(name, directory)
+
+
+def _sees_all() -> bool:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _INIT_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def _is_gone(pid: int, started: int) -> bool:

@@ -250,3 +250,32 @@ def test_the_library_still_applies(start: Starts) -> None:
         )
         target = libnvc.Target(pid=container.pid, rootfs=str(start.rootfs))
         libnvc.detach(libnvc.apply(plan, target))
+
+
+def test_who_sees_other_processes_removes_no_journals(start: Starts) -> None:
+    """As an engine in a container with /run of the host."""
+    start.settle(ALL)
+    foreign = start.host.run / "1234567.1.1"
+    program = (
+        "import json, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from libnvc.testing import NamespaceContainer\n"
+        "hook, bundle, rootfs = sys.argv[1:]\n"
+        "container = NamespaceContainer(Path(rootfs))\n"
+        "container.create()\n"
+        "state = json.dumps({'pid': container.pid, 'bundle': bundle})\n"
+        "subprocess.run([hook, 'prestart'], input=state, text=True, check=True)\n"
+        "container.delete()\n"
+    )
+    words = (str(start.host.bin / HOOK), str(start.host.bundle), str(start.rootfs))
+    for is_native in (True, False):
+        foreign.touch()
+        start.host.mark.unlink(missing_ok=True)
+        done = start.host.on_host(
+            *("unshare", "--pid", "--fork", "--mount-proc"),
+            *(start.host.python, "-c", program, *words),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert start.host.mark.exists() is not is_native
+        assert foreign.exists()
+        start.host.forget()
