@@ -64,14 +64,31 @@ def _enable_cuda_compat(words: Words, say: Say) -> None:
     if not driver and not cuda:
         return
     root = container_root(words)
-    directory = _find_compat(root, words.last("cuda-compat-container-root", _COMPAT))
+    place = words.last("cuda-compat-container-root", _COMPAT)
+    path = newer_compat(root, place, host_driver=driver, host_cuda=cuda, say=say)
+    if path:
+        _apply(cdihooks.plan_compat(path), words, say, root)
+
+
+def newer_compat(
+    root: str, place: str, *, host_driver: str = "", host_cuda: str = "", say: Say
+) -> str:
+    """Return the real path of CUDA compatibility libraries that are to be preferred, or "".
+
+    Args:
+        root: the container's root.
+        place: the directory in it where they would be.
+        host_driver: version of the host's driver, "" where not known.
+        host_cuda: version of CUDA that it is for, "" where not known.
+        say: takes warnings.
+    """
+    directory = _find_compat(root, place)
     if directory is None:
-        return
+        return ""
     path, library = directory
     note = _read_note(root, f"{path}/{library}", say)
-    if not cdihooks.prefers_compat(note, library.removeprefix("libcuda.so."), driver, cuda):
-        return
-    _apply(cdihooks.plan_compat(path), words, say, root)
+    version = library.removeprefix("libcuda.so.")
+    return path if cdihooks.prefers_compat(note, version, host_driver, host_cuda) else ""
 
 
 def _find_compat(root: str, directory: str) -> tuple[str, str] | None:

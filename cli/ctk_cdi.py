@@ -104,8 +104,25 @@ GENERATE_FLAGS = (
     Flag(
         name="library-search-path",
         kind=list,
-        doc="Accepted without effect: the driver's libraries are found by themselves",
+        doc="Where mode csv looks for libraries, too; otherwise they are found by themselves",
         variable=f"{_G}LIBRARY_SEARCH_PATHS",
+    ),
+    Flag(
+        name="csv.file",
+        kind=list,
+        doc="A CSV file of mode csv, instead of those that the driver root has",
+        variable=f"{_G}CSV_FILES",
+    ),
+    Flag(
+        name="csv.ignore-pattern",
+        kind=list,
+        doc="Links of CSV files that are left out: a path with wildcards, or **/NAME",
+        variable=f"{_G}CSV_IGNORE_PATTERNS",
+    ),
+    Flag(
+        name="csv.compat-container-root",
+        doc="Where containers have CUDA compatibility libraries, for mode csv",
+        variable=f"{_G}CSV_CONTAINER_COMPAT_ROOT",
     ),
     Flag(
         name="disable-hook",
@@ -146,7 +163,7 @@ def read_options(values: dict[str, Any], log: Log) -> Options:
     if "none" in options.device_id and not options.no_all_device:
         log.warning("Disabling generation of 'all' device")
         options = options.replace(no_all_device=True)
-    if values["library-search-path"]:
+    if values["library-search-path"] and options.mode not in ("auto", "csv"):
         log.warning("Ignoring library-search-path: the driver's libraries are found by themselves")
     for feature in _OTHER_FEATURES:
         if feature in values["feature-flag"]:

@@ -109,7 +109,12 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         edited = _with_prestart(document, config, programs)
     else:
         rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
-        plan = _make_plan(wanted, config, rootfs, log)
+        if mode == "csv":
+            from .runtime_csv import plan_csv
+
+            plan = plan_csv(container, wanted, config, rootfs, log)
+        else:
+            plan = _make_plan(wanted, config, rootfs, log)
         places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
         made = _with_plan(document, plan, container, places)
         edited = made.edited
@@ -120,7 +125,8 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
     )
     if edited == document:
         return
-    if made is not None and config.cache:
+    # What an image says of CUDA on a Jetson is not among what kept plans are looked up by.
+    if made is not None and config.cache and mode != "csv":
         from .runtime_kept import keep_made
 
         keep_made(made, path, config, origin, log)
@@ -160,11 +166,17 @@ def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
         names = named.devices or ()
         if mode == "cdi" or (names and all(is_cdi_name(name) for name in names)):
             return _cdi(container, config, named)
-    if mode == "csv":
-        raise RequestError(
-            'mode "csv" (Tegra): not supported: set nvidia-container-runtime.mode to "auto"'
-        )
-    return "legacy" if mode == "legacy" else "jit-cdi", decode(container, config, annotations=False)
+    wanted = decode(container, config, annotations=False)
+    if mode in ("legacy", "csv") or wanted.devices is None:
+        return mode, wanted
+    return _planned(config), wanted
+
+
+def _planned(config: Config) -> str:
+    """Return the mode of containers that get a plan of their own: what the host's driver takes."""
+    from libnvc._discover.platform import is_tegra
+
+    return "csv" if is_tegra(config.cli.root or "/") else "jit-cdi"
 
 
 def _cdi(container: Container, config: Config, named: Wanted) -> tuple[str, Wanted]:
@@ -183,7 +195,7 @@ def _cdi(container: Container, config: Config, named: Wanted) -> tuple[str, Want
             "is not supported when requesting other CDI devices"
         )
     wanted = decode(container, config, annotations=True)
-    return "jit-cdi", wanted.replace(devices=tuple(name for name in own if name != "none"))
+    return _planned(config), wanted.replace(devices=tuple(name for name in own if name != "none"))
 
 
 def _with_cdi(

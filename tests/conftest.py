@@ -213,6 +213,12 @@ def workstation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def jetson_orin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a simulated Jetson AGX Orin, shared: do not change it."""
+    return make_sim("jetson-orin", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def rack_128(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the root of a simulated host with 128 GPUs, shared: do not change it."""
     return make_sim("rack-128", tmp_path_factory)

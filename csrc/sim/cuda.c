@@ -67,6 +67,16 @@ CUresult cuGetErrorName(CUresult error, const char **pStr)
 	return i < MESSAGES ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* Try the node that memory is shared by; ENXIO is the answer of one that is there. */
+static int open_memory(void)
+{
+	const struct sim_config *config = sim_config();
+
+	if (config->nvgpu_major != 0)
+		return sim_open_node("/dev/nvgpu/igpu0/ctrl", config->nvgpu_major, 2);
+	return sim_open_node("/dev/nvidia-uvm", config->uvm_major, 0);
+}
+
 /* Find the devices of this process: the GPUs that are neither lost nor divided. Where there is
  * none, the first MIG device: CUDA never uses more than one of these. */
 static int find_devices(struct device devices[SIM_MAX_GPUS])
@@ -104,7 +114,7 @@ CUresult cuInit(unsigned int Flags)
 	if (count == 0)
 		return CUDA_ERROR_NO_DEVICE;
 	/* Without unified memory: what users know as "CUDA error 999". */
-	if (sim_open_node("/dev/nvidia-uvm", sim_config()->uvm_major, 0) != ENXIO)
+	if (open_memory() != ENXIO)
 		return CUDA_ERROR_UNKNOWN;
 	memcpy(state.devices, devices, sizeof *devices * (size_t)count);
 	state.count = count;

@@ -73,7 +73,8 @@ struct sim_config {
 	uint32_t caps_major;   /* of /dev/nvidia-caps/…; 0: capabilities are files of /proc */
 	uint32_t gpu_count;
 	uint32_t mig_count;
-	uint32_t reserved;
+	uint32_t
+	    nvgpu_major; /* of /dev/nvgpu/igpu0/…, which a Jetson has for the one above; or 0 */
 	char driver_version[80];
 	char nvml_version[80];
 	struct sim_gpu gpus[SIM_MAX_GPUS]; /* by PCI address */

@@ -11,6 +11,7 @@ import os
 from .._discover import discover
 from .._discover.nodes import find_nodes
 from .._discover.nvml import probe
+from .._discover.platform import is_tegra
 from .._discover.root import DriverRoot
 from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, MPS_DIRECTORY
 from .._oci.wanted import is_cdi_kind
@@ -86,12 +87,14 @@ def generate(options: Options) -> Generated:
     """
     _check(options)
     mode = _mode(options)
-    if mode in ("csv", "wsl"):
-        what = {"csv": "Tegra", "wsl": "the Windows Subsystem for Linux"}[mode]
+    if mode == "wsl":
+        what = "the Windows Subsystem for Linux"
         raise RequestError(f"discovery mode {mode}: not supported: drivers of {what}")
     file = _File(options)
     if mode == "nvml":
         file.add_gpus()
+    elif mode == "csv":
+        file.add_csv()
     elif mode == "management":
         file.add_management()
     elif mode == "imex":
@@ -133,9 +136,7 @@ def _mode(options: Options) -> str:
     root = DriverRoot(options.driver_root)
     if root.resolve("/usr/lib/wsl/lib/libdxcore.so"):
         return "wsl"
-    if root.resolve("/etc/nv_tegra_release") and not root.resolve("/proc/driver/nvidia/version"):
-        return "csv"
-    return "nvml"
+    return "csv" if is_tegra(root.prefix) else "nvml"
 
 
 class _File:
@@ -193,6 +194,21 @@ class _File:
                     yield gpu, mig
             elif gpu.model not in _DISPLAYS:
                 yield gpu, None
+
+    def add_csv(self) -> None:
+        """Add the GPU of a Jetson."""
+        from .csv import CsvDevices
+
+        devices = CsvDevices(self._options, self._root())
+        self._program = devices.program(self._program)
+        common = devices.common()
+        self._set_common(common.replace(operations=(*common.operations, _VOID)))
+        if "none" in self._options.device_id:
+            self._devices["none"] = _EMPTY
+            return
+        edits = self._said(devices.device())
+        for name in devices.names():
+            self._add(name, edits)
 
     def add_management(self) -> None:
         """Add all of the driver as one device."""
@@ -265,7 +281,7 @@ class _File:
         return discover(
             options.driver_root,
             dev_root=options.dev_root,
-            extras=_below(options.driver_root, options.config_search_path),
+            extras=below(options.driver_root, options.config_search_path),
             skip=frozenset(("persistenced", "fabricmanager") if options.no_ipc else ()),
             mps_directory="" if options.no_ipc else MPS_DIRECTORY,
         )
@@ -374,7 +390,7 @@ def _disabled(options: Options) -> frozenset[str]:
     return frozenset(disabled - set(options.enable_hook))
 
 
-def _below(root: str, directories: tuple[str, ...]) -> tuple[str, ...]:
+def below(root: str, directories: tuple[str, ...]) -> tuple[str, ...]:
     """Return directories on the host as they are under a driver root."""
     prefix = os.path.normpath(root)
     if prefix == "/":

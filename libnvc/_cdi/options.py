@@ -36,6 +36,11 @@ class Options(Record):
         ldconfig_path: what it is told to use, "" for its own choice.
         disable_hook: names of hooks, or "all"; `enable_hook` has the last word.
         config_search_path: directories on the host with configuration files of graphics.
+        library_search_path: directories on the host below which mode csv looks for libraries, too.
+        csv_file: CSV files on the host, () for those of the driver root.
+        csv_ignore_pattern: links that CSV files name and that are left out.
+        csv_compat_container_root: directory of CUDA compatibility libraries in containers, "" for
+            the usual one of the host's processor.
         max_cdi_version: the newest version that readers know, "" for any.
         no_additional_gids: whether the groups of nodes are not given to containers.
         no_ipc: whether sockets are left out.
@@ -54,6 +59,10 @@ class Options(Record):
     disable_hook: tuple[str, ...] = ()
     enable_hook: tuple[str, ...] = ()
     config_search_path: tuple[str, ...] = ()
+    library_search_path: tuple[str, ...] = ()
+    csv_file: tuple[str, ...] = ()
+    csv_ignore_pattern: tuple[str, ...] = ()
+    csv_compat_container_root: str = ""
     max_cdi_version: str = ""
     no_additional_gids: bool = False
     no_ipc: bool = False
@@ -64,7 +73,12 @@ _FEATURES = {
     "no_additional_gids": "no-additional-gids-for-device-nodes",
     "no_ipc": "disable-ipc-discoverer",
 }
-_NAMES = {"device_class": "class"}
+_NAMES = {
+    "device_class": "class",
+    "csv_file": "csv.file",
+    "csv_ignore_pattern": "csv.ignore-pattern",
+    "csv_compat_container_root": "csv.compat-container-root",
+}
 
 
 def option_words(options: Options) -> list[str]:
@@ -133,6 +147,10 @@ def from_values(values: dict[str, Any]) -> Options:
         disable_hook=values["disable-hook"],
         enable_hook=values["enable-hook"],
         config_search_path=values["config-search-path"],
+        library_search_path=values["library-search-path"],
+        csv_file=values["csv.file"],
+        csv_ignore_pattern=values["csv.ignore-pattern"],
+        csv_compat_container_root=values["csv.compat-container-root"],
         max_cdi_version=values["max-cdi-version"],
         no_additional_gids=_FEATURES["no_additional_gids"] in features,
         no_ipc=_FEATURES["no_ipc"] in features,

@@ -56,11 +56,13 @@ class HookProgram(Record):
         path: of nvidia-cdi-hook, or of nvidia-ctk, which has the same hooks.
         ldconfig: path on the host for the loader cache's hook, "" for its own choice.
         disabled: names of hooks that are left out.
+        compat: what the hook for CUDA compatibility is told, () for the driver's version.
     """
 
     path: str = "/usr/bin/nvidia-cdi-hook"
     ldconfig: str = ""
     disabled: frozenset[str] = frozenset()
+    compat: tuple[str, ...] = ()
 
 
 def cdi_edits(plan: Plan, program: HookProgram) -> Document:
@@ -185,7 +187,7 @@ class _Edits:
         ldconfig = ["--ldconfig-path", self._program.ldconfig] if self._program.ldconfig else []
         calls = [
             *((LINKS, _link_words(self._links[is_graphics])) for is_graphics in (True, False)),
-            (COMPAT, [f"--host-driver-version={self._version}"]),
+            (COMPAT, list(self._program.compat) or [f"--host-driver-version={self._version}"]),
             (CACHE, [*ldconfig, *folders] if folders else []),
             (NODES, []),
             (PROFILE, []),

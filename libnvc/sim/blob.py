@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from .capabilities import compute_minor, instance_minor
-from .kernel import CAPS_MAJOR, UVM_MAJOR
+from .kernel import CAPS_MAJOR, NVGPU_MAJOR, UVM_MAJOR
 from .records import Profile, SimGpu, SimMig
 
 MAGIC = b"NVC-SIM-HOST-2\0\0"
@@ -50,7 +50,7 @@ def _pack(profile: Profile, fault: tuple[int, int]) -> bytes:
         CAPS_MAJOR if profile.capability_devices else 0,
         len(profile.gpus),
         sum(len(gpu.mig) for gpu in profile.gpus),
-        0,
+        NVGPU_MAJOR if profile.jetson else 0,
         profile.driver_version.encode("ascii"),
         f"{cuda_major}.{profile.driver_version}".encode("ascii"),
     )

@@ -11,6 +11,7 @@ from .capabilities import capability_directories, capability_files, minor_files
 from .elfwriter import write_library
 from .faults import NOT_LOADED, TWO_VERSIONS, VERSION_MISMATCH, older_version, parse_fault
 from .installed import InstalledLibraries
+from .jetson import write_jetson
 from .kernel import proc_files, sys_files
 from .libraries import driver_libraries, driver_libraries32
 from .machine import Machine
@@ -36,6 +37,9 @@ def write_driver(
 ) -> None:
     """Write everything but device nodes."""
     _write_skeleton(tree)
+    if profile.jetson:
+        write_jetson(tree, profile, machine, native, fault)
+        return
     _write_libraries(tree, profile, machine, native, fault)
     _write_programs(tree, profile, native)
     _write_data(tree, profile)

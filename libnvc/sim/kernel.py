@@ -14,6 +14,7 @@ NVIDIA_MAJOR = 195
 UVM_MAJOR = 510
 CAPS_MAJOR = 511
 IMEX_MAJOR = 509
+NVGPU_MAJOR = 505
 
 _PARAMS = """\
 ResmanDebugLevel: 4294967295
@@ -94,12 +95,14 @@ class SimNode(Record):
         name: in /dev.
         major, minor: its number.
         mode: its permissions.
+        gid: its group.
     """
 
     name: str
     major: int
     minor: int
     mode: int = 0o666
+    gid: int = 0
 
 
 def nodes(profile: Profile, fault: str) -> tuple[SimNode, ...]:

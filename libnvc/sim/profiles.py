@@ -136,6 +136,25 @@ _H100 = SimGpu(
 )
 
 
+_ORIN = SimGpu(
+    minor=0,
+    uuid="GPU-ddf120c5-6b1e-5f0b-9d3e-4a7c8e21f6b0",
+    pci=(0, 0, 0),
+    name="Orin (nvgpu)",
+    brand=BRAND_NVIDIA,
+    pci_id=0,
+    pci_subsystem=0,
+    compute=(8, 7),
+    memory_mib=62841,
+    reserved_mib=0,
+    used_mib=0,
+    vbios="N/A",
+    irq=0,
+    temperature=43,
+    performance=0,
+)
+
+
 def _mig(gpu: int, instance: int, part: str, memory_mib: int) -> SimMig:
     return SimMig(
         gpu_instance=instance,
@@ -261,6 +280,19 @@ _PROFILES = (
         daemons=("nvidia-persistenced",),
         gpus=(_RTX_4080,),
         libs32=True,
+    ),
+    Profile(
+        name="jetson-orin",
+        title="Jetson AGX Orin, Jetson Linux 36.4.3 (JetPack 6.2)",
+        driver_version="540.4.0",
+        built="Tue Jan  7 17:26:20 PST 2025",
+        cuda_version="12.6",
+        firmware=(),
+        daemons=(),
+        gpus=(_ORIN,),
+        capability_devices=False,
+        open_module=True,
+        jetson="36.4.3",
     ),
     Profile(
         name="rack-128",

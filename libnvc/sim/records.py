@@ -95,6 +95,7 @@ class Profile(Record):
         libs32: whether 32-bit libraries are installed, too (on x86_64).
         open_module: whether the kernel module is the open one.
         programs: those that not every driver brings.
+        jetson: release of Jetson Linux, "36.4.3", for a Jetson; "" for other hosts.
     """
 
     name: str
@@ -110,3 +111,4 @@ class Profile(Record):
     libs32: bool = False
     open_module: bool = False
     programs: tuple[str, ...] = ()
+    jetson: str = ""

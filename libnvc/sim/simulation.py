@@ -14,6 +14,7 @@ from ..errors import NvcError, RequestError
 from .blob import MAX_GPUS, MAX_MIGS
 from .driver import MARKER, write_driver
 from .faults import parse_fault
+from .jetson import jetson_nodes
 from .kernel import nodes
 from .machine import this_machine
 from .profiles import profiles
@@ -155,8 +156,8 @@ def _claim(root: str) -> bool:
 def _make_nodes(tree: Tree, profile: Profile, fault: str) -> tuple[str, ...]:
     tree.directory("/dev")
     try:
-        for node in nodes(profile, fault):
-            tree.device(f"/dev/{node.name}", node.major, node.minor, node.mode)
+        for node in jetson_nodes(fault) if profile.jetson else nodes(profile, fault):
+            tree.device(f"/dev/{node.name}", node.major, node.minor, node.mode, node.gid)
     except PermissionError:
         return (
             f"{tree.root}/dev: no device nodes: making them needs root (CAP_MKNOD); "

@@ -34,11 +34,13 @@ class Tree:
         self.directory(os.path.dirname(path))
         os.symlink(target, self.root + path)
 
-    def device(self, path: str, major: int, minor: int, mode: int) -> None:
+    def device(self, path: str, major: int, minor: int, mode: int, gid: int = 0) -> None:
         """Make a character device. Needs CAP_MKNOD."""
         self.directory(os.path.dirname(path))
         os.mknod(self.root + path, stat.S_IFCHR | mode, os.makedev(major, minor))
         os.chmod(self.root + path, mode)
+        if gid:
+            os.chown(self.root + path, -1, gid)
 
     def socket(self, path: str) -> None:
         """Make the file of a Unix socket, on which nobody listens."""

@@ -17,7 +17,14 @@ import yaml
 from referencing.jsonschema import DRAFT7
 
 import libnvc.sim
-from libnvc import DiscoveryError, MissingDeviceError, RequestError, UnknownDeviceError
+from libnvc import (
+    DiscoveryError,
+    DriverNotFoundError,
+    MissingDeviceError,
+    NvcError,
+    RequestError,
+    UnknownDeviceError,
+)
 from libnvc import plan as ops
 from libnvc._cdi.generate import Generated, generate
 from libnvc._cdi.options import Options, option_words, read_stamp, stamp
@@ -363,7 +370,7 @@ def test_the_dummy_device(make: Callable[..., dict[str, Any]], dgx_a100: Path) -
         ({"device_class": "a b"}, RequestError, "invalid CDI class name: a b"),
         ({"max_cdi_version": "9"}, RequestError, "unknown CDI version: 9"),
         ({"mode": "wsl"}, RequestError, "discovery mode wsl: not supported: "),
-        ({"mode": "csv"}, RequestError, "discovery mode csv: not supported: "),
+        ({"mode": "csv"}, DriverNotFoundError, "no usable entry in "),
         (
             {"device_id": ("x",)},
             UnknownDeviceError,
@@ -470,10 +477,13 @@ def test_management(make: Callable[..., dict[str, Any]], tree: Path) -> None:
 
 
 def test_the_mode_follows_the_platform(tmp_path: Path) -> None:
-    for mode, path in (("wsl", "usr/lib/wsl/lib/libdxcore.so"), ("csv", "etc/nv_tegra_release")):
+    for mode, path, message in (
+        ("wsl", "usr/lib/wsl/lib/libdxcore.so", "discovery mode wsl: not supported"),
+        ("csv", "etc/nv_tegra_release", "no usable entry in "),
+    ):
         (tmp_path / mode / path).parent.mkdir(parents=True)
         (tmp_path / mode / path).write_bytes(b"")
-        with pytest.raises(RequestError, match=f"^discovery mode {mode}: not supported"):
+        with pytest.raises(NvcError, match=f"^{message}"):
             generated(tmp_path / mode)
 
 

@@ -95,7 +95,7 @@ def test_member_order() -> None:
     ]
     assert fields("sim_config") == [
         *("magic", "version", "size", "fault", "fault_code", "cuda_version", "uvm_major"),
-        *("caps_major", "gpu_count", "mig_count", "reserved"),
+        *("caps_major", "gpu_count", "mig_count", "nvgpu_major"),
         *("driver_version", "nvml_version", "gpus", "migs"),
     ]
 
