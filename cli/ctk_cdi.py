@@ -163,8 +163,6 @@ def read_options(values: dict[str, Any], log: Log) -> Options:
     if "none" in options.device_id and not options.no_all_device:
         log.warning("Disabling generation of 'all' device")
         options = options.replace(no_all_device=True)
-    if values["library-search-path"] and options.mode not in ("auto", "csv"):
-        log.warning("Ignoring library-search-path: the driver's libraries are found by themselves")
     for feature in _OTHER_FEATURES:
         if feature in values["feature-flag"]:
             log.warning(f"Ignoring feature-flag={feature}: not supported")

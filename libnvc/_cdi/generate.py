@@ -91,6 +91,8 @@ def generate(options: Options) -> Generated:
         what = "the Windows Subsystem for Linux"
         raise RequestError(f"discovery mode {mode}: not supported: drivers of {what}")
     file = _File(options)
+    if options.library_search_path and mode != "csv":
+        file.warn("Ignoring library-search-path: the driver's libraries are found by themselves")
     if mode == "nvml":
         file.add_gpus()
     elif mode == "csv":
@@ -153,6 +155,10 @@ class _File:
         self._shared: frozenset[Operation] = frozenset()
         self._devices: dict[str, Document] = {}
         self._warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self._warnings.append(text)
 
     # --- what is in it ---------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from libnvc.sim.machine import this_machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROFILES = tuple(profile.name for profile in libnvc.sim.profiles())
+PROFILES = tuple(profile.name for profile in libnvc.sim.profiles() if not profile.jetson)
 
 pytestmark = pytest.mark.root  # a simulated driver has device nodes
 

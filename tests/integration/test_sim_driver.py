@@ -27,7 +27,8 @@ Enter = Callable[[], None]
 Run = Callable[..., Done]
 
 HERE = Path(__file__).parent
-PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+#: Jetsons have another layout: tests/unit/test_sim_jetson.py.
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles() if not profile.jetson}
 MX150, DGX_A100 = PROFILES["mx150"], PROFILES["dgx-a100"]
 
 #: Asks NVIDIA's Python bindings for all that they know of a host.

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.root  # device nodes, mounts
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Faulty = Callable[[str], Path]
 
-PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+#: Jetsons have another layout: tests/unit/test_sim_jetson.py.
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles() if not profile.jetson}
 MX150 = PROFILES["mx150"]
 
 

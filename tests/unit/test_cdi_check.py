@@ -151,7 +151,7 @@ def test_what_the_reference_has_more_is_named(
     flags = ("--feature-flags=enable-coherent-annotations,other", "--library-search-path=/x")
     status, _, said = ctk("generate", f"--driver-root={mx150}", *flags)
     assert status == 0
-    libraries, feature = said.splitlines()[:2]
+    feature, libraries = said.splitlines()[:2]
     assert libraries.startswith('warning msg="Ignoring library-search-path: ')
     assert feature == (
         'warning msg="Ignoring feature-flag=enable-coherent-annotations: not supported"'

@@ -35,7 +35,11 @@ def test_branches_that_changed_their_version_are_left_out() -> None:
         assert len({cuda for driver, cuda in RELEASES if driver.startswith(branch)}) == 2
 
 
-@pytest.mark.parametrize("profile", libnvc.sim.profiles(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize(
+    "profile",
+    [profile for profile in libnvc.sim.profiles() if not profile.jetson],
+    ids=lambda profile: profile.name,
+)
 def test_simulated_driver(profile: libnvc.sim.Profile) -> None:
     """What its NVML answers is the profile's (test_nvml_sim.py)."""
     assert cuda_version(profile.driver_version) == profile.cuda_version

@@ -9,7 +9,7 @@ import libnvc.sim
 from libnvc._discover.tables import BINARIES, LEFT_OUT, LIBRARIES, UNVERSIONED
 from libnvc.sim.libraries import driver_libraries
 
-RELEASES = sorted({profile.driver_version for profile in libnvc.sim.profiles()})
+RELEASES = sorted({host.driver_version for host in libnvc.sim.profiles() if not host.jetson})
 NAMES = tuple(name for names in LIBRARIES.values() for name in names)
 
 

@@ -200,6 +200,7 @@ def test_libraries_believe_nothing_but_device_nodes(name: str) -> None:
         "/dev/nvidiactl",
         "/dev/nvidia%u",
         "/dev/nvidia-uvm",
+        "/dev/nvgpu/igpu0/ctrl",
         "/dev/nvidia-caps/nvidia-cap%u",
         "/proc/driver/nvidia/capabilities/gpu%u/mig/gi%u/access",
         "/proc/driver/nvidia/capabilities/gpu%u/mig/gi%u/ci%u/access",

@@ -43,6 +43,7 @@ def test_list(nvc_sim: Run) -> None:
         "dgx-h100     535.261.03  12.2  server, 8 H100 80GB HBM3\n"
         "gb200        580.65.06   13.0  server, 4 GB200, IMEX channels\n"
         "workstation  550.90.07   12.4  desktop, 1 GeForce RTX 4080, 32-bit libraries\n"
+        "jetson-orin  540.4.0     12.6  Jetson AGX Orin, Jetson Linux 36.4.3 (JetPack 6.2)\n"
         "rack-128     550.54.15   12.4  no such machine: 128 Tesla T4, minor numbers shuffled\n"
     )
 
@@ -94,7 +95,7 @@ def test_create_as_json(nvc_sim: Run, tmp_path: Path) -> None:
         (
             ("--profile=dgx", "driver"),
             "dgx: unknown profile; known: mx150, t4, dgx-a100, dgx-a100-mig, dgx-h100, gb200, "
-            "workstation, rack-128",
+            "workstation, jetson-orin, rack-128",
         ),
         (
             ("--profile=mx150", "--fault=fire", "driver"),

@@ -23,7 +23,8 @@ from libnvc.sim.faults import older_version
 
 Faulty = Callable[..., Path]
 
-PROFILES = {profile.name: profile for profile in libnvc.sim.profiles()}
+#: Jetsons have another layout: tests/unit/test_sim_jetson.py.
+PROFILES = {profile.name: profile for profile in libnvc.sim.profiles() if not profile.jetson}
 #: Of the GPUs' devices in /proc/devices, by release.
 MAJORS = {
     **dict.fromkeys(("515", "535"), ("nvidia-frontend",)),
