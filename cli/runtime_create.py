@@ -112,7 +112,7 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         if mode == "csv":
             from .runtime_csv import plan_csv
 
-            plan = plan_csv(container, wanted, config, rootfs, log)
+            plan = plan_csv(container, wanted, config, rootfs, log.warn)
         else:
             plan = _make_plan(wanted, config, rootfs, log)
         places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))

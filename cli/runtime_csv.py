@@ -8,16 +8,17 @@ from libnvc._discover.root import DriverRoot
 from libnvc._discover.tegra import ORIN, find_tegra
 from libnvc._planner.policy import needs_cuda
 from libnvc._planner.tegra import plan_tegra
-from libnvc.plan import Group
+from libnvc.plan import DeviceAccess, Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from libnvc._config.settings import Config
     from libnvc._discover.tegra import Tegra
     from libnvc._oci.wanted import Container, Wanted
-    from libnvc.plan import Plan
-
-    from .runtime_log import RuntimeLog
+    from libnvc.model import Target
+    from libnvc.plan import Operation, Plan
 
 #: Where images for Orin have CUDA compatibility libraries, and where others do.
 _ORIN_COMPAT = "/usr/local/cuda/compat_orin"
@@ -26,7 +27,7 @@ _NO_GROUPS = "no-additional-gids-for-device-nodes"
 
 
 def plan_csv(
-    container: Container, wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog
+    container: Container, wanted: Wanted, config: Config, rootfs: str, warn: Callable[[str], None]
 ) -> Plan:
     """Return what gives a container what it wants.
 
@@ -35,7 +36,7 @@ def plan_csv(
         wanted: what it shall get.
         config: the runtime's.
         rootfs: its root.
-        log: takes what is left out.
+        warn: takes what is left out.
 
     Raises:
         NvcError: another device is asked for, a requirement does not hold, or CSV files name
@@ -48,17 +49,49 @@ def plan_csv(
         tegra,
         wanted.devices or (),
         requirements=wanted.requirements,
-        compat=_compat(tegra, wanted, config, rootfs, log),
+        compat=_compat(tegra, wanted, config, rootfs, warn),
     )
     for warning in plan.warnings:
-        log.warn(warning)
+        warn(warning)
     if _NO_GROUPS in config.features:
-        kept = tuple(op for op in plan.operations if not isinstance(op, Group))
-        plan = plan.replace(operations=kept)
+        return _without(plan, Group)
     return plan
 
 
-def _compat(tegra: Tegra, wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> str:
+def apply_csv(container: Container, wanted: Wanted, config: Config, target: Target) -> None:
+    """Give a container that exists what it wants, but for groups of its process.
+
+    Args:
+        container: what is known of it.
+        wanted: what it shall get.
+        config: the hook's.
+        target: the container, which still shows the host's files.
+
+    Raises:
+        NvcError: as `plan_csv`; or the plan cannot be put into the container.
+    """
+    from libnvc import apply
+    from libnvc._system.userns import in_user_namespace
+
+    from .output import complain, one_line
+    from .runtime_request import ldconfig
+
+    rootfs = f"/proc/{target.pid}/root{target.rootfs}"
+    plan = _without(plan_csv(container, wanted, config, rootfs, lambda _: None), Group)
+    if config.cli.no_cgroups or in_user_namespace():
+        plan = _without(plan, DeviceAccess)
+    applied = apply(plan, target, ldconfig=ldconfig(config))
+    for warning in applied.warnings[len(plan.warnings) :]:
+        complain(one_line(f"nvidia-container-runtime-hook: warning: {warning}") + "\n")
+
+
+def _without(plan: Plan, kind: type[Operation]) -> Plan:
+    return plan.replace(operations=tuple(op for op in plan.operations if not isinstance(op, kind)))
+
+
+def _compat(
+    tegra: Tegra, wanted: Wanted, config: Config, rootfs: str, warn: Callable[[str], None]
+) -> str:
     """Return the image's directory of CUDA compatibility libraries if they are newer, else ""."""
     is_off = config.runtime.cuda_compat_mode == "disabled"
     if is_off or not tegra.cuda_version or not needs_cuda(wanted.capabilities):
@@ -68,5 +101,5 @@ def _compat(tegra: Tegra, wanted: Wanted, config: Config, rootfs: str, log: Runt
     usual = _ORIN_COMPAT if tegra.chip == ORIN else _COMPAT
     place = config.runtime.csv_compat_root or usual
     return newer_compat(
-        rootfs, place, host_cuda=tegra.cuda_version, say=lambda _, text: log.warn(text)
+        rootfs, place, host_cuda=tegra.cuda_version, say=lambda _, text: warn(text)
     )

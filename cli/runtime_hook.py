@@ -137,6 +137,13 @@ def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> i
     if type(pid) is not int or pid <= 0:
         raise CommandError("input", f"container state: pid: {pid!r}: not a running process")
     rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
+    if _is_tegra(config):
+        from libnvc.model import Target
+
+        from .runtime_csv import apply_csv
+
+        apply_csv(container, wanted, config, Target(pid=pid, rootfs=rootfs))
+        return 0
     argv = command_line(config, wanted, pid, rootfs, is_debug=is_debug)
     is_logged = is_debug or config.cli.debug
     if not config.cache or not all(called) or wanted.refused or is_logged:
@@ -166,6 +173,12 @@ def _check_mode(config: Config) -> None:
     mode = config.runtime.mode
     if mode not in ("auto", "legacy"):
         raise CommandError("input", _NOT_LEGACY)
+
+
+def _is_tegra(config: Config) -> bool:
+    from libnvc._discover.platform import is_tegra
+
+    return is_tegra(config.cli.root or "/")
 
 
 def command_line(
