@@ -100,6 +100,4 @@ def _compat(
 
     usual = _ORIN_COMPAT if tegra.chip == ORIN else _COMPAT
     place = config.runtime.csv_compat_root or usual
-    return newer_compat(
-        rootfs, place, host_cuda=tegra.cuda_version, say=lambda _, text: warn(text)
-    )
+    return newer_compat(rootfs, place, host_cuda=tegra.cuda_version, say=lambda _, text: warn(text))

@@ -23,7 +23,7 @@ from .root import DriverRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .._native.path import Status
     from ..model import Identity
@@ -41,6 +41,7 @@ _CUDA = {  # by release of Jetson Linux, as far as it decides
     "36.4": "12.6",
     "38": "13.0",
 }
+_ODD = "it leads to a path with control characters, '::' or what is not UTF-8"
 _MOST_LINKS = 40  # the kernel's own limit
 _OTHERS_MAY_USE = S_IROTH | S_IWOTH
 
@@ -163,6 +164,7 @@ class _Found:
         self.nodes: dict[str, TegraNode] = {}
         self.files: dict[str, DriverFile] = {}
         self._root = root
+        self._finder = Finder(root.prefix)
         self._devices = Finder(root.dev_prefix)
         self._ignored = ignored
         self._search = search
@@ -224,20 +226,31 @@ class _Found:
         for base in bases:
             path = f"{base}{entry.path}"
             if not has_wildcards(path) or entry.kind not in ("dev", "lib"):
-                if not base or self._root.resolve(path) is not None:
+                if not base or self._is_there(path):
                     yield path
                 continue
-            names = self._device_names if entry.kind == "dev" else self._names
-            found = expand(path, names)
-            yield from filter(_is_usable, found)
+            yield from expand(path, self._device_names if entry.kind == "dev" else self._names)
 
-    def _names(self, directory: str) -> tuple[str, ...]:
-        place = self._root.resolve(directory)
-        return (self._root.note_names(self._root.host(place)) if place else None) or ()
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self._finder.find(path) is not None
+        except NvcError:
+            return False
 
-    def _device_names(self, directory: str) -> tuple[str, ...]:
-        found = self._devices.find(directory)
-        return (self._root.note_names(self._root.device(found.path)) if found else None) or ()
+    def _names(self, directory: str) -> Iterable[str]:
+        return self._listed(self._root.host, self._finder, directory)
+
+    def _device_names(self, directory: str) -> Iterable[str]:
+        return self._listed(self._root.device, self._devices, directory)
+
+    def _listed(self, host: Callable[[str], str], finder: Finder, directory: str) -> Iterable[str]:
+        """Return what a directory holds, usable names alone."""
+        try:
+            found = finder.find(directory)
+            names = self._root.note_names(host(found.path)) if found else None
+        except NvcError:  # a link that leaves the root, or a directory nobody may list
+            return ()
+        return filter(_is_usable, names or ())
 
     def _add(self, kind: str, path: str) -> str:
         """Add a path; return what is wrong with it, or ""."""
@@ -246,6 +259,10 @@ class _Found:
         found = self._root.find(path)
         if found is None:
             return "not on this host"
+        if found.path == "/":
+            return "it leads to the root directory"
+        if not _is_usable(found.path):
+            return _ODD
         if kind == "dir":
             return self._add_directory(path, found)
         return self._add_file(kind, path, found)
@@ -253,6 +270,8 @@ class _Found:
     def _add_node(self, path: str) -> str:
         found = self._devices.find(path)
         real = found.path if found else path
+        if not _is_usable(real):
+            return _ODD
         status = self._root.note(self._root.device(real))
         if status is None:
             return "not on this host"
@@ -283,8 +302,8 @@ class _Found:
         if not file_type:
             return "no regular file"
         links = tuple(self._chain(path))
-        if not all(map(_is_usable, (found.path, *(text for link, _ in links for text in link)))):
-            return "it leads to a path with control characters, '::' or what is not UTF-8"
+        if not all(map(_is_usable, (text for link, _ in links for text in link))):
+            return _ODD
         self._mount(found.path, kind, file_type, found.path)
         for (at, target), real in links:
             self._links.setdefault(at, (Link(path=at, target=target), real))
