@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hypothesis import example, given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from libnvc import DriverNotFoundError
 from libnvc._discover.csvfiles import KINDS, parse_line
+from libnvc._discover.globs import fits
 from libnvc._discover.root import DriverRoot
 from libnvc._discover.tegra import find_tegra
 from libnvc._native.flat import encode
@@ -49,6 +51,19 @@ def test_a_line_is_an_entry_nothing_or_refused(line: bytes) -> None:
     assert path.isprintable() or not any(c < " " or c == "\x7f" for c in path)
     # What it says means the same again, however it was written.
     assert parse_line(f"{kind},{path}".encode()) == said
+
+
+PARTS = ("*", "?", "a", "b", "ab", "[ab]", "[a-c]", "[^a]")
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=6).map("".join), st.text("abc", max_size=8))
+def test_patterns_fit_as_in_the_standard_library(pattern: str, name: str) -> None:
+    assert fits(name, pattern) == fnmatchcase(name, pattern.replace("[^", "[!"))
+
+
+@given(st.text("*?[]^-\\ab", max_size=10), st.text("*[]^-\\ab", max_size=8))
+def test_any_text_is_a_pattern_or_fits_nothing(pattern: str, name: str) -> None:
+    assert fits(name, pattern) in (True, False)
 
 
 names = st.sampled_from(["a", "a", "b", "b", "lib.so", "c::d", "n\nl"])

@@ -14,7 +14,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import jsonschema
 import pytest
+import referencing
 from libnvc.cli import ctk
 from libnvc.cli.container_common import CommandError
 from libnvc.cli.runtime_args import Call
@@ -22,6 +24,7 @@ from libnvc.cli.runtime_create import create
 from libnvc.cli.runtime_errors import describe
 from libnvc.cli.runtime_front import Origin
 from libnvc.cli.runtime_log import RuntimeLog
+from referencing.jsonschema import DRAFT7
 
 import libnvc
 from libnvc._config.settings import Config, load_config
@@ -37,7 +40,24 @@ ORIGIN = Origin(
     environment={},
     container="c1",
 )
+CDI_SCHEMAS = Path(__file__).parent.parent / "data/schemas/cdi"
 ELF32 = {3, 40}  # e_machine of i386 and ARM
+
+
+@pytest.fixture(scope="session")
+def validate_cdi() -> Callable[[object], None]:
+    """Check a document by the schema of CDI."""
+    files = {
+        name: json.loads((CDI_SCHEMAS / name).read_text()) for name in ("schema.json", "defs.json")
+    }
+    defs = DRAFT7.create_resource(files["defs.json"])
+    registry: Any = referencing.Registry().with_resource("defs.json", defs)
+    validator = jsonschema.Draft7Validator(files["schema.json"], registry=registry)
+
+    def check(document: object) -> None:
+        validator.validate(document)
+
+    return check
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from libnvc import MalformedFileError
 from libnvc._discover.csvfiles import DIRECTORY, csv_files, parse_line, read_entries
-from libnvc._discover.globs import expand, is_ignored
+from libnvc._discover.globs import expand, fits, is_ignored
 from libnvc._discover.root import DriverRoot
 
 if TYPE_CHECKING:
@@ -124,7 +124,35 @@ def test_wildcards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fits"),
+    ("pattern", "name", "expected"),
+    [
+        ("*", "", True),
+        ("a*b*c", "aXbXbc", True),
+        ("a*b*c", "aXbXb", False),
+        ("?", "", False),
+        ("?", "ä", True),
+        ("[a-c]", "b", True),
+        ("[a-c]", "d", False),
+        ("[^a-c]", "d", True),
+        ("[!a]", "!", True),
+        ("[\\]]", "]", True),
+        ("[]a]", "]", False),  # a pattern of a shell, none of Go
+        ("[a", "a", False),
+        ("[", "[", False),
+        ("[-a]", "-", False),
+        ("[a-", "a", False),
+        ("\\*", "*", True),
+        ("\\*", "a", False),
+        ("\\", "\\", False),
+        ("a" + "*a" * 50 + "b", "a" * 5000, False),
+    ],
+)
+def test_names_and_patterns(pattern: str, name: str, expected: bool) -> None:
+    assert fits(name, pattern) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignored"),
     [
         ("/usr/lib/libx.so", True),
         ("/usr/lib/lib?.so", True),
@@ -137,5 +165,5 @@ def test_wildcards() -> None:
         ("/usr/lib/lib[^x].so", False),
     ],
 )
-def test_ignored(pattern: str, fits: bool) -> None:
-    assert is_ignored("/usr/lib/libx.so", [pattern]) is fits
+def test_ignored(pattern: str, ignored: bool) -> None:
+    assert is_ignored("/usr/lib/libx.so", [pattern]) is ignored

@@ -219,6 +219,18 @@ def test_the_runtime_creating(loaded: Callable[..., set[str]], bundle: Path) -> 
     check_programs(found, CREATE)
     assert not {name for name in found if name.startswith("libnvc._cdi")}
     assert "libnvc._apply" not in found
+    assert not {name for name in found if name.endswith(("tegra", "csvfiles", "globs"))}
+    assert (bundle / "nvidia-container.plan").exists()
+
+
+def test_the_runtime_creating_on_a_jetson(
+    loaded: Callable[..., set[str]], bundle: Path, dgx_a100: Path, jetson_orin: Path
+) -> None:
+    config = bundle / "config.toml"
+    config.write_text(config.read_text().replace(str(dgx_a100), str(jetson_orin)))
+    found = loaded(runtime_call("create", "--bundle", str(bundle), "c"))
+    check_programs(found, (CREATE - {"runtime_kept"}) | {"runtime_csv", "cdi_hook_work"})
+    assert not {name for name in found if name.startswith("libnvc._cdi")}
     assert (bundle / "nvidia-container.plan").exists()
 
 
