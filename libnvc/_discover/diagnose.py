@@ -108,7 +108,10 @@ def _other_platform(root: DriverRoot) -> str:
         )
     if root.resolve("/etc/nv_tegra_release") is not None:
         release = root.host("/etc/nv_tegra_release")
-        return f"this is a Jetson or other Tegra ({release}), whose driver is not supported yet"
+        return (
+            f"this is a Jetson or other Tegra ({release}): its containers get GPUs from "
+            "nvidia-container-runtime, or by CDI files (nvidia-ctk cdi generate)"
+        )
     return ""
 
 

@@ -56,7 +56,7 @@ def _is_path(path: str, pattern: str) -> bool:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Tell whether a name fits a pattern: "*", "?", "[a-c]", "[^a]", and "\\" before any of these.
+    """Tell whether a name fits a pattern: "*", "?", "[a-c]", "[^a]", a backslash before these.
 
     A pattern that is none fits nothing.
     """

@@ -182,7 +182,7 @@ def test_the_command(
 ) -> None:
     """It says the same when it checks its own file."""
     output = tmp_path / "cdi/nvidia.json"
-    command = [commands / "nvidia-ctk", "cdi", "generate", f"--output={output}"]
+    command = [str(commands / "nvidia-ctk"), "cdi", "generate", f"--output={output}"]
     words = [f"--driver-root={jetson_orin}", "--mode=csv", "--csv.ignore-pattern=**/10_nvidia.json"]
     done = subprocess.run([*command, *words], stderr=subprocess.PIPE, text=True, check=True)
     assert done.stderr.endswith('level=info msg="Generated CDI spec with version 0.7.0"\n')

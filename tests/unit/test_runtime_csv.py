@@ -196,9 +196,7 @@ def test_another_directory_and_every_file(
     subprocess.run(["cp", "-a", jetson_orin, root], check=True)
     (root / CSV_DIRECTORY.lstrip("/")).rename(root / "csv")
     (root / "csv/more.csv").write_text("lib, /etc/ld.so.conf\n")
-    config = configure(
-        '[nvidia-container-runtime.modes.csv]\nmount-spec-path = "/csv"', root=root
-    )
+    config = configure('[nvidia-container-runtime.modes.csv]\nmount-spec-path = "/csv"', root=root)
 
     def given(*env: str) -> set[str]:
         bundle.write(ALL, *env)
