@@ -8,6 +8,7 @@ from libnvc._discover.root import DriverRoot
 from libnvc._discover.tegra import ORIN, find_tegra
 from libnvc._planner.policy import needs_cuda
 from libnvc._planner.tegra import plan_tegra
+from libnvc._system.userns import in_user_namespace
 from libnvc.plan import DeviceAccess, Group
 
 TYPE_CHECKING = False
@@ -53,7 +54,8 @@ def plan_csv(
     )
     for warning in plan.warnings:
         warn(warning)
-    if _NO_GROUPS in config.features:
+    # In a user namespace the host's groups are others, and runtimes refuse what they cannot give.
+    if _NO_GROUPS in config.features or container.user_namespace or in_user_namespace():
         return _without(plan, Group)
     return plan
 
@@ -71,7 +73,6 @@ def apply_csv(container: Container, wanted: Wanted, config: Config, target: Targ
         NvcError: as `plan_csv`; or the plan cannot be put into the container.
     """
     from libnvc import apply
-    from libnvc._system.userns import in_user_namespace
 
     from .output import complain, one_line
     from .runtime_request import ldconfig

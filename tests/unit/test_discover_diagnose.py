@@ -419,5 +419,6 @@ def test_every_code_is_documented() -> None:
         "nvml-not-loaded",
         "unknown-device",
         "not-permitted",
+        "csv-missing",
     }
     assert set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(), re.MULTILINE)) == codes

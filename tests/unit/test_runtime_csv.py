@@ -7,12 +7,12 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from libnvc.cli import runtime_create, runtime_kept
+from libnvc.cli import cdi_hook_work, runtime_create, runtime_kept
 
 import libnvc
 from libnvc._config.settings import load_config
 from libnvc._native.flat import encode
-from libnvc.plan import BindMount, LoaderCache, Symlink
+from libnvc.plan import BindMount, DeviceNode, LoaderCache, Symlink
 from libnvc.sim.jetson import CSV_DIRECTORY
 from libnvc.sim.machine import this_machine
 
@@ -212,3 +212,52 @@ def test_mode_csv_on_another_host(
 ) -> None:
     bundle.write(ALL)
     assert "this is no Jetson" in bundle.refuses(configure('mode = "csv"', root=dgx_a100))
+
+
+def test_user_namespaces_have_other_groups(
+    bundle: Bundle, configure: Callable[..., Config], left: Callable[[], libnvc.Plan]
+) -> None:
+    """Runtimes make no nodes there either: the hook binds the host's."""
+    bundle.write(ALL, linux={"namespaces": [{"type": "user"}]})
+    document = bundle.create(configure())
+    assert "user" not in document["process"]
+    assert "devices" not in document["linux"]
+    assert [op.path for op in left().operations if isinstance(op, DeviceNode)][:1] == [
+        "/dev/nvidia0"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "lines", "cuda", "used"),
+    [
+        ("/usr/local/cuda/compat_orin", "", "13.0", True),
+        ("/usr/local/cuda/compat_orin", "", "12.6", False),
+        ("/usr/local/cuda/compat", "", "13.0", False),
+        ("/opt/compat", 'modes.csv.compat-container-root = "/opt/compat"', "13.0", True),
+        (
+            "/usr/local/cuda/compat_orin",
+            'modes.legacy.cuda-compat-mode = "disabled"',
+            "13.0",
+            False,
+        ),
+    ],
+)
+def test_compatibility_libraries_of_the_image(
+    bundle: Bundle,
+    configure: Callable[..., Config],
+    left: Callable[[], libnvc.Plan],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    lines: str,
+    cuda: str,
+    used: bool,
+) -> None:
+    """Which version they are of they say in a note."""
+    monkeypatch.setattr(cdi_hook_work, "_read_note", lambda *_: {"CUDA Version": cuda})
+    directory = bundle.path / "rootfs" / place.lstrip("/")
+    directory.mkdir(parents=True)
+    (directory / "libcuda.so.1.1").touch()
+    bundle.write(ALL)
+    bundle.create(configure(lines))
+    (cache,) = (op for op in left().operations if isinstance(op, LoaderCache))
+    assert cache.directories == ((place,) if used else ())
