@@ -117,14 +117,7 @@ def find_tegra(
     for entry in read_entries(root, chosen):
         finder.add(entry)
     if not finder.nodes and not finder.files:
-        raise DriverNotFoundError(
-            f"no usable entry in {', '.join(map(shown, chosen)) or 'any CSV file'}: "
-            "this is no Jetson, or its driver is not installed",
-            path=chosen[0] if chosen else "",
-            code="csv-missing",
-            hint="install nvidia-l4t-init, or name the files (--csv.file, "
-            "nvidia-container-runtime.modes.csv.mount-spec-path)",
-        )
+        raise _nothing(chosen, root.warnings)
     finder.add_release()
     release = _content(root, RELEASE)
     chip = _content(root, _CHIP).strip()
@@ -141,6 +134,18 @@ def find_tegra(
         links=finder.own_links(),
         warnings=tuple(root.warnings),
         dependencies=tuple(root.identities[path] for path in sorted(root.identities)),
+    )
+
+
+def _nothing(files: tuple[str, ...], warnings: list[str]) -> DriverNotFoundError:
+    first = warnings[0] if warnings else "there is none"
+    return DriverNotFoundError(
+        f"no usable entry in {', '.join(map(shown, files)) or 'any CSV file'}: {first}",
+        path=files[0] if files else "",
+        code="csv-missing",
+        hint="on a Jetson install its driver (nvidia-l4t-init), or name the files (--csv.file, "
+        "nvidia-container-runtime.modes.csv.mount-spec-path); on another host do not ask for mode "
+        "csv",
     )
 
 

@@ -205,7 +205,7 @@ def test_nothing_that_is_there(tmp_path: Path, find: Find) -> None:
     with pytest.raises(DriverNotFoundError) as caught:
         find("lib, /none")
     assert str(caught.value) == (
-        f"no usable entry in {tmp_path}/t.csv: this is no Jetson, or its driver is not installed"
+        f"no usable entry in {tmp_path}/t.csv: t.csv:1: lib /none: not on this host: left out"
     )
     assert caught.value.code == "csv-missing"
     assert "mount-spec-path" in caught.value.hint

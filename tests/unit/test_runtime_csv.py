@@ -211,7 +211,9 @@ def test_mode_csv_on_another_host(
     bundle: Bundle, configure: Callable[..., Config], dgx_a100: Path
 ) -> None:
     bundle.write(ALL)
-    assert "this is no Jetson" in bundle.refuses(configure('mode = "csv"', root=dgx_a100))
+    said = bundle.refuses(configure('mode = "csv"', root=dgx_a100))
+    assert f"no usable entry in {dgx_a100}/etc/nvidia-container-runtime/" in said
+    assert "missing" in said
 
 
 def test_user_namespaces_have_other_groups(
