@@ -93,6 +93,7 @@ LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500 LIBNVC_LOADER_EXAMPLES=3
 ONCE := $(addprefix --ignore=,tests/engines tests/packaging tests/integration/test_launcher.py tests/integration/test_launcher_kept.py tests/integration/test_launcher_prestart.py tests/integration/test_ctk_system.py \
   $(wildcard tests/*/test_cdi_[!h]*.py tests/*/test_config.py tests/*/test_ctk_*.py \
     tests/*/test_oci*.py tests/*/test_runtime_*.py tests/property/test_cdi*.py \
+    tests/*/test_jetson.py tests/property/test_csv.py \
     tests/property/test_engine_files.py tests/property/test_plain_toml.py))
 
 # Without fsopen nobody attempts fsconfig and fsmount. The variable tells the tests what is denied.

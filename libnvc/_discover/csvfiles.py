@@ -45,11 +45,13 @@ def csv_files(root: DriverRoot, directory: str, *, every: bool) -> tuple[str, ..
         directory: under the root.
         every: whether all that are there count, or the base files alone, there or not.
     """
-    place = root.host(root.resolve(directory) or directory)
-    if not every:
-        return tuple(f"{place}/{name}" for name in BASE_FILES)
-    names = root.note_names(place) or ()
-    return tuple(f"{place}/{name}" for name in names if name.lower().endswith(".csv"))
+    place = root.resolve(directory) or directory.rstrip("/")
+    names: Iterable[str] = BASE_FILES
+    if every:
+        there = root.note_names(root.host(place)) or ()
+        names = (name for name in there if name.lower().endswith(".csv"))
+    paths = (f"{place}/{name}" for name in names)
+    return tuple(root.host(root.resolve(path) or path) for path in paths)
 
 
 def read_entries(root: DriverRoot, files: Iterable[str]) -> tuple[Entry, ...]:

@@ -368,5 +368,5 @@ def _content(root: DriverRoot, path: str) -> str:
 def _driver_version(root: DriverRoot) -> str:
     try:
         return read_driver_version(root, proc_directory(root))
-    except (DriverNotFoundError, DiscoveryError):
+    except DiscoveryError:
         return ""

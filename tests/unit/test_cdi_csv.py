@@ -148,6 +148,33 @@ def test_the_compatibility_libraries_of_other_processors(jetson: Path) -> None:
     assert hook(made(jetson), "enable-cuda-compat") == []
 
 
+def test_an_older_jetson(jetson: Path) -> None:
+    """JetPack 5 on a Xavier: other directories and devices, no NVML, no driver version."""
+    version = jetson / "proc/driver/nvidia/version"
+    version.unlink()
+    libraries = jetson / LIBRARIES.lstrip("/")
+    (libraries / "libnvidia-ml.so.1").unlink()
+    libraries.rename(libraries.with_name("tegra"))
+    shutil.rmtree(jetson / "dev/nvgpu")
+    os.rename(jetson / "dev/nvmap", jetson / "dev/nvhost-gpu")
+    (jetson / "etc/nv_tegra_release").write_text("# R35 (release), REVISION: 4.1, GCID: 1\n")
+    (jetson / "sys/devices/soc0/soc_id").chmod(0o644)
+    (jetson / "sys/devices/soc0/soc_id").write_text("25\n")
+    place = jetson / CSV_DIRECTORY.lstrip("/")
+    drivers = (place / "drivers.csv").read_text().replace("/nvidia/", "/tegra/")
+    (place / "drivers.csv").write_text(drivers)
+    (place / "devices.csv").write_text("dev, /dev/nvhost-gpu\n")
+    found = generate(Options(driver_root=str(jetson)))
+    assert found.driver_version == ""
+    assert names(found.document) == ["0", "all"]
+    nodes = found.document["devices"][0]["containerEdits"]["deviceNodes"]
+    assert [node["path"] for node in nodes] == ["/dev/nvhost-gpu"]
+    folder = LIBRARIES.replace("/nvidia", "/tegra")
+    assert hook(found.document, "update-ldcache") == ["--folder", folder]
+    assert hook(found.document, "enable-cuda-compat") == ["--host-cuda-version=11.4"]
+    assert f"{folder}/libcuda.so.1.1" in mounts(found.document)
+
+
 def test_without_devices(jetson: Path) -> None:
     shutil.rmtree(jetson / "dev")
     with pytest.raises(MissingDeviceError) as caught:

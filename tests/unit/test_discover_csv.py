@@ -111,6 +111,15 @@ def test_which_files(tmp_path: Path) -> None:
     assert csv_files(root, "/nowhere", every=True) == ()
 
 
+def test_links_to_files_stay_under_the_root(tmp_path: Path) -> None:
+    (tmp_path / "root/csv").mkdir(parents=True)
+    (tmp_path / "root/real.csv").write_text("lib, /a\n")
+    (tmp_path / "root/csv/l4t.csv").symlink_to("/real.csv")
+    root = DriverRoot(str(tmp_path / "root"))
+    assert csv_files(root, "/csv", every=False)[-1] == f"{tmp_path}/root/real.csv"
+    assert csv_files(root, "/csv", every=True) == (f"{tmp_path}/root/real.csv",)
+
+
 def test_wildcards() -> None:
     tree = {"/": ["lib", "lib64"], "/lib": ["a.so", "b.so", ".c"], "/lib64": ["a.so"]}
 
