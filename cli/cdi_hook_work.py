@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PROC = "/proc/driver/nvidia"
 _PARAMS = f"{_PROC}/params"
 _PARAMS_MAX = 1 << 16  # bytes
-_COMPAT = "/usr/local/cuda/compat"
+COMPAT = "/usr/local/cuda/compat"
 _NAMES_MAX = 4096  # that are looked at in a directory of the container
 
 
@@ -64,7 +64,7 @@ def _enable_cuda_compat(words: Words, say: Say) -> None:
     if not driver and not cuda:
         return
     root = container_root(words)
-    place = words.last("cuda-compat-container-root", _COMPAT)
+    place = words.last("cuda-compat-container-root", COMPAT)
     path = newer_compat(root, place, host_driver=driver, host_cuda=cuda, say=say)
     if path:
         _apply(cdihooks.plan_compat(path), words, say, root)

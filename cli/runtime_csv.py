@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from libnvc._discover.csvfiles import csv_files
 from libnvc._discover.root import DriverRoot
-from libnvc._discover.tegra import ORIN, find_tegra
+from libnvc._discover.tegra import find_tegra
 from libnvc._planner.policy import needs_cuda
 from libnvc._planner.tegra import plan_tegra
 from libnvc._system.userns import in_user_namespace
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from libnvc.model import Target
     from libnvc.plan import Operation, Plan
 
-#: Where images for Orin have CUDA compatibility libraries, and where others do.
-_ORIN_COMPAT = "/usr/local/cuda/compat_orin"
-_COMPAT = "/usr/local/cuda/compat"
 _NO_GROUPS = "no-additional-gids-for-device-nodes"
 
 
@@ -51,6 +48,7 @@ def plan_csv(
         wanted.devices or (),
         requirements=wanted.requirements,
         compat=_compat(tegra, wanted, config, rootfs, warn),
+        libraries=_in_directories(root, tegra, rootfs),
     )
     for warning in plan.warnings:
         warn(warning)
@@ -58,6 +56,18 @@ def plan_csv(
     if _NO_GROUPS in config.features or container.user_namespace or in_user_namespace():
         return _without(plan, Group)
     return plan
+
+
+def _in_directories(
+    root: DriverRoot, tegra: Tegra, rootfs: str
+) -> tuple[tuple[str, str, int], ...]:
+    """Return libraries in directories that come whole, which the loader's cache would not see."""
+    if not any(file.file_type == "directory" for file in tegra.files):
+        return ()
+    from libnvc._discover.ldconf import configured_directories
+    from libnvc._discover.tegradirs import libraries_in_directories
+
+    return libraries_in_directories(root, tegra, configured_directories(rootfs))
 
 
 def apply_csv(container: Container, wanted: Wanted, config: Config, target: Target) -> None:
@@ -97,8 +107,7 @@ def _compat(
     is_off = config.runtime.cuda_compat_mode == "disabled"
     if is_off or not tegra.cuda_version or not needs_cuda(wanted.capabilities):
         return ""
-    from .cdi_hook_work import newer_compat
+    from .cdi_hook_work import COMPAT, newer_compat
 
-    usual = _ORIN_COMPAT if tegra.chip == ORIN else _COMPAT
-    place = config.runtime.csv_compat_root or usual
+    place = config.runtime.csv_compat_root or tegra.compat_directory or COMPAT
     return newer_compat(rootfs, place, host_cuda=tegra.cuda_version, say=lambda _, text: warn(text))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .._discover.tegra import ORIN, find_tegra
+from .._discover.tegra import find_tegra
 from .._planner.tegra import check_devices, node_operations, plan_tegra
 from .._render.cdi import COMPAT
 from ..errors import MissingDeviceError, RequestError
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from .._discover.root import DriverRoot
     from .._render.cdi import HookProgram
     from .options import Options
-
-#: Where images for Orin have compatibility libraries, which are not those for other GPUs.
-ORIN_COMPAT = "/usr/local/cuda/compat_orin"
 
 
 class CsvDevices:
@@ -46,8 +43,7 @@ class CsvDevices:
         version = self._tegra.cuda_version
         if not version:
             return program.replace(disabled=program.disabled | {COMPAT})
-        usual = ORIN_COMPAT if self._tegra.chip == ORIN else ""
-        place = self._options.csv_compat_container_root or usual
+        place = self._options.csv_compat_container_root or self._tegra.compat_directory
         words = [f"--host-cuda-version={version}"]
         words += [f"--cuda-compat-container-root={place}"] if place else []
         return program.replace(compat=tuple(words))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .csvfiles import Entry
 
 _CHIP = "/sys/devices/soc0/soc_id"
-ORIN = "35"
-_ARCHITECTURES = {"33": "5.3", "24": "6.2", "25": "7.2", ORIN: "8.7"}  # by the chip's number
+_ORIN = "35"
+_ARCHITECTURES = {"33": "5.3", "24": "6.2", "25": "7.2", _ORIN: "8.7"}  # by the chip's number
 _CUDA = {  # by release of Jetson Linux, as far as it decides
     "32": "10.2",
     "34": "11.4",
@@ -91,6 +91,11 @@ class Tegra(Record):
     links: tuple[Link, ...]
     warnings: tuple[str, ...]
     dependencies: tuple[Identity, ...]
+
+    @property
+    def compat_directory(self) -> str:
+        """Return where images have CUDA compatibility libraries, "" for the place of other GPUs."""
+        return "/usr/local/cuda/compat_orin" if self.chip == _ORIN else ""
 
 
 def find_tegra(

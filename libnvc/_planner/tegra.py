@@ -21,7 +21,12 @@ _INDEX = "0"  # a Jetson has one GPU
 
 
 def plan_tegra(
-    tegra: Tegra, devices: Sequence[str], *, requirements: Sequence[str] = (), compat: str = ""
+    tegra: Tegra,
+    devices: Sequence[str],
+    *,
+    requirements: Sequence[str] = (),
+    compat: str = "",
+    libraries: Sequence[tuple[str, str, int]] = (),
 ) -> Plan:
     """Return what gives a container the GPU of a Jetson.
 
@@ -30,6 +35,8 @@ def plan_tegra(
         devices: "0", "all", or nothing: then no device comes.
         requirements: expressions that must hold.
         compat: directory of the image with newer CUDA libraries, which the loader prefers, or "".
+        libraries: what the loader shall find beside the libraries of `tegra`: name, path in the
+            container, bits.
 
     Raises:
         UnknownDeviceError: another device is asked for.
@@ -48,7 +55,7 @@ def plan_tegra(
         *_files(tegra),
         *_links(tegra),
         *(node_operations(tegra) if devices else ()),
-        _loader_cache(tegra, compat),
+        _loader_cache(tegra, compat, libraries),
     )
     return Plan(
         operations=_unique(operations),
@@ -113,7 +120,7 @@ def _found_as(library: Library) -> str:
     return library.path.rpartition("/")[2] if soname in ("", ".", "..") else soname
 
 
-def _loader_cache(tegra: Tegra, compat: str) -> Operation:
+def _loader_cache(tegra: Tegra, compat: str, more: Sequence[tuple[str, str, int]]) -> Operation:
     libraries = {
         f"{library.path.rpartition('/')[0]}/{name}": name
         for library in tegra.libraries
@@ -122,7 +129,7 @@ def _loader_cache(tegra: Tegra, compat: str) -> Operation:
     return LoaderCache(
         origin="loader-cache",
         path=_LOADER_CACHE,
-        libraries=tuple((name, path, 64) for path, name in libraries.items()),
+        libraries=(*((name, path, 64) for path, name in libraries.items()), *more),
         directories=(compat,) if compat else (),
     )
 

@@ -201,6 +201,22 @@ def test_more_csv_files_for_images_that_ask_for_them(
         assert f"libcublas.so.10 (libc6,x86-64) => {library}" in box.exec("ldconfig", "-p").stdout
 
 
+def test_libraries_in_a_directory_that_comes_whole(
+    tmp_path: Path, jetson_orin: Path, rootfs: Path, start: Callable[..., OciContainer]
+) -> None:
+    """The loader finds them where the image says that it looks."""
+    root = tmp_path / "driver"
+    subprocess.run(["cp", "-a", jetson_orin, root], check=True)
+    library = "/usr/local/cuda-10.2/lib64/libcudart.so.10.2"
+    (root / library.lstrip("/")).parent.mkdir(parents=True)
+    content = write_library(bits=64, machine=this_machine().elf, soname="libcudart.so.10.2")
+    (root / library.lstrip("/")).write_bytes(content)
+    (root / f"{CSV_DIRECTORY}/l4t.csv".lstrip("/")).write_text("dir, /usr/local/cuda-10.2\n")
+    (rootfs / "etc/ld.so.conf.d/cuda.conf").write_text("/usr/local/cuda-10.2/lib64\n")
+    with start(root, "NVIDIA_VISIBLE_DEVICES=all") as box:
+        assert f"libcudart.so.10.2 (libc6,x86-64) => {library}" in box.exec("ldconfig", "-p").stdout
+
+
 @pytest.mark.parametrize(
     ("variable", "words"),
     [

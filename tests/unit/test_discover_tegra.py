@@ -13,6 +13,7 @@ from libnvc import DriverNotFoundError
 from libnvc._discover.platform import is_tegra
 from libnvc._discover.root import DriverRoot
 from libnvc._discover.tegra import Tegra, cuda_of_release, find_tegra
+from libnvc._discover.tegradirs import libraries_in_directories
 from libnvc.model import DriverFile, Link
 from libnvc.sim.elfwriter import write_library
 from libnvc.sim.machine import this_machine
@@ -175,6 +176,27 @@ def test_things_of_another_kind(root: Path, find: Find) -> None:
         "t.csv:3: lib /dir: no regular file",
         "t.csv:4: dev /file: no character device",
     ]
+
+
+def test_libraries_in_directories(root: Path, find: Find) -> None:
+    """Where the loader of the image looks: by the link that has the name asked for."""
+    place = "/usr/local/cuda-10.2/lib64"
+    put(root, f"{place}/liba.so.1.9", library("liba.so.1"))
+    put(root, f"{place}/liba.so.1.10", library("liba.so.1"))
+    link(root, f"{place}/liba.so.1", "liba.so.1.10")
+    put(root, f"{place}/libb.so.2.1", library("libb.so.2"))
+    put(root, f"{place}/libc.so", "no library")
+    put(root, f"{place}/libd.so", library("libd.so", machine=8))
+    put(root, f"{place}/deep/libe.so", library("libe.so"))
+    link(root, "/usr/local/cuda", "cuda-10.2")
+    found = find("dir, /usr/local/cuda")
+    view = DriverRoot(str(root))
+    configured = ("/usr/local/cuda/lib64", "/usr/local/cuda-10.2/lib64", "/usr/lib", "/none")
+    assert libraries_in_directories(view, found, configured) == (
+        ("libb.so.2", "/usr/local/cuda/lib64/libb.so.2.1", 64),
+        ("liba.so.1", "/usr/local/cuda/lib64/liba.so.1", 64),
+    )
+    assert libraries_in_directories(view, found, ()) == ()
 
 
 @pytest.mark.root
