@@ -62,6 +62,7 @@ class Containerd:
         handlers: Mapping[str, str | Path] | None = None,
         sandbox: str = "",
         configure: Callable[[Path], None] | None = None,
+        cdi: Path | None = None,
     ) -> None:
         """Take a directory for all it keeps: made if missing, and short, for a socket's path.
 
@@ -73,6 +74,8 @@ class Containerd:
                 "runc" too; None: there is no such interface.
             sandbox: the image of a pod's own container.
             configure: is called with the path of `config.toml` before containerd starts.
+            cdi: the directory of its CDI files, which it reads since release 1.7 if it is told to;
+                with `handlers` only.
         """
         self.cri = Cri(directory / "socket")
         self._directory = directory
@@ -84,6 +87,8 @@ class Containerd:
         )
         if handlers is not None:
             self._configuration += _CRI.format(sandbox=sandbox)
+            if cdi is not None:
+                self._configuration += f'  cdi_spec_dirs = ["{cdi}"]\n'
             for name, program in handlers.items():
                 self._configuration += _RUNTIME.format(name=name, program=program)
         self._daemon = Daemon(directory, environment)

@@ -124,6 +124,7 @@ class Pod:
         *,
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
+        cdi_devices: Sequence[str] = (),
     ) -> CriContainer:
         """Start a container that sleeps.
 
@@ -132,6 +133,8 @@ class Pod:
             image: its name, known to the engine.
             environment: beside the image's.
             annotations: of the container.
+            cdi_devices: fully qualified names, as the kubelet passes those of device plugins and
+                of dynamic resource allocation on.
 
         Raises:
             ContainerFailedError: the engine, its runtime or a hook refused.
@@ -143,6 +146,7 @@ class Pod:
             6: _pairs(environment),
             10: _pairs(annotations),
             15: {2: {3: _NODE_NETWORK}},  # linux.security_context.namespace_options
+            17: [{1: name} for name in cdi_devices],
         }
         request: Message = {1: self._id, 2: config, 3: self._config}
         container = _text(self._call("RuntimeService/CreateContainer", request), 1)

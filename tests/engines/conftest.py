@@ -23,6 +23,7 @@ from libnvc.testing import (
     copy_program,
     fetch_packages,
     make_rootfs,
+    on_host,
     unpack,
     with_cgroups,
     write_image,
@@ -130,6 +131,14 @@ def cdi_file(commands: Path, dgx_a100: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def cdi_specs(tmp_path_factory: pytest.TempPathFactory, cdi_file: str) -> Path:
+    """Return a directory with that file alone."""
+    directory = tmp_path_factory.mktemp("cdi")
+    (directory / "nvidia.yaml").write_text(cdi_file)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def environment(
     tmp_path_factory: pytest.TempPathFactory,
     commands: Path,
@@ -181,17 +190,15 @@ def dockerd(
     environment: dict[str, str],
     engine_path: list[Path],
     images: dict[str, Image],
-    cdi_file: str,
+    cdi_specs: Path,
 ) -> Iterator[Dockerd]:
     """Run a dockerd with the runtime `nvidia`; the newer one with cgroup v2, and CDI."""
-    directory = tmp_path_factory.mktemp("cdi")
-    (directory / "nvidia.yaml").write_text(cdi_file)
-    cdi = {"features": {"cdi": True}, "cdi-spec-dirs": [str(directory)]}
+    cdi = {"cdi-spec-dirs": [str(cdi_specs)]}
     with Dockerd(
         tmp_path_factory.mktemp("dockerd"),
         environment,
         configuration=cdi if engine_path else None,
-        configure=configured("docker"),
+        configure=configured("docker", *(["--cdi.enabled"] if engine_path else [])),
         host=with_cgroups("v2") if engine_path else (),
     ) as dockerd:
         for name in ("plain", "gpus"):
@@ -205,14 +212,16 @@ def containerd(
     configured: Callable[..., Callable[[Path], None]],
     environment: dict[str, str],
     images: dict[str, Image],
+    cdi_specs: Path,
 ) -> Iterator[Containerd]:
-    """Run a containerd for pods, with the runtime handler `nvidia`."""
+    """Run a containerd for pods, with the runtime handler `nvidia` and CDI where it knows that."""
     with Containerd(
         tmp_path_factory.mktemp("cri"),
         environment,
         handlers={"runc": "runc"},
         sandbox=images["sandbox"].name,
-        configure=configured("containerd"),
+        configure=configured("containerd", "--cdi.enabled"),
+        cdi=cdi_specs,
     ) as containerd:
         for image in images.values():
             containerd.load(image.archive, image.name)
@@ -229,6 +238,32 @@ def low_level(request: pytest.FixtureRequest) -> str:
     """Return the name of what runs containers in the end."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session")
+def rootless(
+    tmp_path_factory: pytest.TempPathFactory,
+    commands: Path,
+    low_level: str,
+    images: dict[str, Image],
+    dgx_a100: Path,
+) -> Iterator[Podman]:
+    """Give somebody's podman on a machine where "/" has the driver, and a CDI file of that."""
+    host = on_host(dgx_a100)
+    hook = f"--nvidia-cdi-hook-path={commands / 'nvidia-cdi-hook'}"
+    command: list[str | Path] = [*host, commands / "nvidia-ctk", "--quiet", "cdi", "generate", hook]
+    made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with Podman(
+        tmp_path_factory.mktemp("rootless"),
+        {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
+        uid=UID,
+        runtime=low_level,
+        etc={"cdi/nvidia.yaml": made},
+        host=[*with_cgroups("v1"), *host],
+        shown=[commands, Path(sys.prefix), Path(sys.base_prefix)],
+    ) as podman:
+        podman.load(images["plain"].archive)
+        yield podman
 
 
 @pytest.fixture(scope="session")

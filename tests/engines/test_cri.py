@@ -11,7 +11,7 @@ import pytest
 from libnvc.testing import Containerd, ContainerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.conftest import CheckGpus
@@ -96,3 +96,40 @@ def test_the_default_runtime(
         with containerd.cri.pod("runc", "runc") as pod:
             done = pod.start("one", images["gpus"].name).exec("ls", "/dev")
         assert "nvidia" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "given"), [(["0", "3"], [0, 3]), (["6"], [6]), (["all"], range(8))]
+)
+def test_cdi_devices_of_a_container(
+    containerd: Containerd,
+    plain: str,
+    check_gpus: CheckGpus,
+    engine_path: list[Path],
+    names: list[str],
+    given: Sequence[int],
+) -> None:
+    """Without any runtime of ours; releases before 1.7 know nothing of them."""
+    asked = [f"nvidia.com/gpu={name}" for name in names]
+    with containerd.cri.pod("cdi", "runc") as pod:
+        container = pod.start("one", plain, cdi_devices=asked)
+        if engine_path:
+            check_gpus(container.exec, given)
+            found = container.exec("ldconfig", "-p").stdout
+            assert "libnvidia-ml.so.1 (" in found
+            assert "libcuda.so.1 (" in found
+        else:
+            assert "nvidia" not in container.exec("ls", "/dev").stdout
+
+
+def test_an_unknown_cdi_device_stops_the_container(
+    containerd: Containerd, plain: str, engine_path: list[Path]
+) -> None:
+    if not engine_path:
+        return  # the test above shows that this release does not look
+    refused = "unresolvable CDI devices nvidia.com/gpu=9"
+    with (
+        containerd.cri.pod("unknown-cdi", "runc") as pod,
+        pytest.raises(ContainerFailedError, match=refused),
+    ):
+        pod.start("one", plain, cdi_devices=["nvidia.com/gpu=9"])

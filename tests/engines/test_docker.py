@@ -118,13 +118,35 @@ def test_a_daemon_that_does_not_start_says_why(tmp_path: Path, environment: dict
         pass
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--device=nvidia.com/gpu=3", "--device=nvidia.com/gpu=1"),
+        ("--gpus", '"driver=cdi","device=nvidia.com/gpu=1,nvidia.com/gpu=3"'),
+    ],
+)
 def test_devices_of_a_cdi_file(
-    dockerd: Dockerd, plain: str, check_gpus: CheckGpus, engine_path: list[Path]
+    dockerd: Dockerd,
+    plain: str,
+    check_gpus: CheckGpus,
+    engine_path: list[Path],
+    asked: tuple[str, ...],
 ) -> None:
     """Docker reads such files since release 25."""
+    run = partial(dockerd.docker, *RUN, *asked, plain)
     if engine_path:
-        asked = ("--device=nvidia.com/gpu=3", "--device=nvidia.com/gpu=1")
-        check_gpus(partial(dockerd.docker, *RUN, *asked, plain), [1, 3])
+        check_gpus(run, [1, 3])
+        found = run("ldconfig", "-p").stdout
+        assert "libnvidia-ml.so.1 (" in found
+        assert "libcuda.so.1 (" in found
     else:
-        done = dockerd.docker(*RUN, "--device=nvidia.com/gpu=1", plain, "true")
-        assert done.returncode == 125
+        assert run("true").returncode == 125
+
+
+def test_an_unknown_device_of_a_cdi_file_stops_the_container(
+    dockerd: Dockerd, plain: str, engine_path: list[Path]
+) -> None:
+    done = dockerd.docker(*RUN, "--device=nvidia.com/gpu=9", plain, "true")
+    assert done.returncode == 125
+    if engine_path:
+        assert "unresolvable CDI devices nvidia.com/gpu=9" in done.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from libnvc.testing import Podman
@@ -90,6 +91,27 @@ def test_devices_of_a_cdi_file(podman: Podman, plain: str, check_gpus: CheckGpus
         assert "/dev/nvidia-modeset" in done.stderr
     else:
         check_gpus(run, [1, 3])
+
+
+@pytest.mark.parametrize(
+    ("names", "given"), [(["3", "1"], [1, 3]), (["all"], range(8))], ids=["two", "all"]
+)
+def test_devices_of_a_cdi_file_for_an_ordinary_user(
+    rootless: Podman, plain: str, check_gpus: CheckGpus, names: list[str], given: Sequence[int]
+) -> None:
+    """The nodes are those of "/dev", as runtimes want them there."""
+    asked = [f"--device=nvidia.com/gpu={name}" for name in names]
+    run = partial(rootless.podman, *RUN, *asked, plain)
+    check_gpus(run, given, unprivileged=True)
+    found = run("ldconfig", "-p").stdout
+    assert "libnvidia-ml.so.1 (" in found
+    assert "libcuda.so.1 (" in found
+
+
+def test_an_unknown_device_of_a_cdi_file(rootless: Podman, plain: str) -> None:
+    done = rootless.podman(*RUN, "--device=nvidia.com/gpu=9", plain, "true")
+    assert done.returncode == 126
+    assert "unresolvable CDI devices nvidia.com/gpu=9" in done.stderr
 
 
 def with_runtime(runtime: Path) -> tuple[str, ...]:
