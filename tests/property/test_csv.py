@@ -85,9 +85,11 @@ entries = st.lists(
 
 
 def lay_out(root: Path, tree: dict[tuple[str, ...], tuple[str, str]]) -> None:
-    """Make as much of a tree as fits together."""
+    """Make as much of a tree as fits together; nothing through links that lead out of it."""
     for parts, (kind, text) in tree.items():
         path = root.joinpath(*parts)
+        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(root)):
+            continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if kind == "link":
@@ -95,7 +97,7 @@ def lay_out(root: Path, tree: dict[tuple[str, ...], tuple[str, str]]) -> None:
             elif kind == "dir":
                 path.mkdir()
             else:
-                path.write_bytes(b"")
+                path.open("xb").close()
         except OSError:
             continue
 
