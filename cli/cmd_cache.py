@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from libnvc import _kept
+from libnvc._kept_state import objection
 from libnvc.errors import NvcError, shown
 
 from .output import put
@@ -20,11 +21,11 @@ app = typer.Typer(help="Show or remove the plans that are kept.", no_args_is_hel
 
 @app.command()
 def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List what is kept, the newest first: when, for whom, how large."""
+    """List what is kept, the newest first: when, for whom, how large, and why it is not used."""
     import json
 
     _need_root()
-    found = [(entry, _kept.asked_by(entry)) for entry in _kept.entries()]
+    found = [(entry, _kept.asked_by(entry), objection(entry)) for entry in _kept.entries()]
     if as_json:
         rows = [
             {
@@ -32,15 +33,17 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
                 "size": entry.size,
                 "written": entry.written,
                 "asked_by": list(words),
+                "not_used": why_not,
             }
-            for entry, words in found
+            for entry, words, why_not in found
         ]
         put(json.dumps(rows, indent=2) + "\n")
         return
     lines = [f"{'WRITTEN':<21}{'BYTES':>8}  ASKED BY\n"]
-    for entry, words in found:
+    for entry, words, why_not in found:
         written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.written))
         lines.append(f"{written:<21}{entry.size:>8}  {shown(' '.join(words))}\n")
+        lines += [f"{'':<31}not used: {why_not}\n"] if why_not else []
     put("".join(lines))
 
 

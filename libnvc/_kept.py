@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PLANS = f"{DIRECTORY}/plans"
 
 _MOST = 64  # files; older ones go
-_LONGEST = 4 << 20  # bytes of one; the launcher reads no longer ones
+#: Bytes of one file; the launcher reads no longer ones.
+LONGEST = 4 << 20
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # A file that changes again within one tick of the kernel's clock may have the same times.
 _TICK_NS = 50_000_000
@@ -69,7 +70,7 @@ def keep(key: bytes, dependencies: Sequence[Identity], *sections: bytes) -> bool
     body = f"nvckept 1 {_build.VERSION}\n".encode()
     body += b"".join(b"%d:%b" % (len(part), part) for part in (key, encoded, *sections))
     content = body + b"%016x\n" % kept_hash(body)
-    return len(content) <= _LONGEST and _write(_name(key), content)
+    return len(content) <= LONGEST and _write(_name(key), content)
 
 
 def entries() -> list[Entry]:

@@ -338,28 +338,37 @@ def replaced_by_fifo(plan: Path) -> None:
     os.mkfifo(plan, 0o600)
 
 
+CLOSED = ": others than root may enter it: remove it, or make it root's and 0700\n"
+
+
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "why"),
     [
-        replaced_by_link,
-        replaced_by_fifo,
-        lambda plan: plan.chmod(0o602),
-        lambda plan: os.chown(plan, 65534, 0),
-        lambda plan: plan.parent.chmod(0o711),
-        lambda plan: os.chown(plan.parent, 65534, 0),
-        lambda plan: plan.parent.parent.chmod(0o701),
-        lambda plan: os.truncate(plan, plan.stat().st_size // 2),
-        lambda plan: os.truncate(plan, 0),
-        lambda plan: os.truncate(plan, 8 << 20),
+        (replaced_by_link, "cannot be read: too many levels of symbolic links"),
+        (replaced_by_fifo, "not a plain file"),
+        (lambda plan: plan.chmod(0o602), "its mode is 0602"),
+        (lambda plan: os.chown(plan, 65534, 0), "belongs to user 65534"),
+        (lambda plan: plan.parent.chmod(0o711), CLOSED),
+        (lambda plan: os.chown(plan.parent, 65534, 0), CLOSED),
+        (lambda plan: plan.parent.parent.chmod(0o701), CLOSED),
+        (lambda plan: os.truncate(plan, plan.stat().st_size // 2), "damaged"),
+        (lambda plan: os.truncate(plan, 0), "damaged"),
+        (lambda plan: os.truncate(plan, 8 << 20), "damaged"),
     ],
 )
 def test_what_others_may_have_written_is_not_used(
-    host: KeptHost, spoil: Callable[[Path], object]
+    host: KeptHost, commands: Path, spoil: Callable[[Path], object], why: str
 ) -> None:
     good = host.settle(ALL)
     (plan,) = host.plans
     spoil(plan)
     try:
+        done = host.on_host(commands / "nvc", "cache", "show", "--json")
+        if why == CLOSED:
+            assert (done.returncode, done.stderr.endswith(CLOSED)) == (1, True)
+        else:
+            rows = {row["name"]: row["not_used"] for row in json.loads(done.stdout)}
+            assert rows[plan.name] == why
         created = host.create(ALL)
         assert not created.is_native
         assert (created.status, created.stderr) == (0, "")
@@ -418,8 +427,17 @@ def test_what_is_kept_is_shown_and_removed(host: KeptHost, commands: Path) -> No
     host.create(members=members)
     found = json.loads(cache("show", "--json"))
     assert sorted(row["name"] for row in found) == [plan.name for plan in host.plans]
+    assert [row["not_used"] for row in found] == ["", ""]
     asked = [row["asked_by"] for row in found]
     assert asked == [["privileged", ALL, "cdi.k8s.io/x"], ["NVIDIA_VISIBLE_DEVICES=0"]]
+    library = host.root / LIBRARIES / f"libcuda.so.{VERSION}"
+    times = library.stat()
+    os.utime(library, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    _, *lines = cache("show").splitlines()
+    os.utime(library, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert [lines[place].strip() for place in (1, 3)] == [
+        f"not used: {library}: other modification time"
+    ] * 2
     assert cache("clear") == "removed 2 plans\n"
     assert cache("show").splitlines()[1:] == []
     assert host.plans == []
