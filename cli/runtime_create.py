@@ -47,6 +47,10 @@ _NOT_APPLIED = (
 #: The kind of device names for which no CDI file is looked up.
 _OWN_KIND = "runtime.nvidia.com/gpu="
 
+#: What a container's own variables switch on beside GPUs, with this value alone.
+_GATED = ("NVIDIA_GDS", "NVIDIA_MOFED", "NVIDIA_NVSWITCH", "NVIDIA_GDRCOPY")
+_ON = "enabled"
+
 
 class _Places(Record):
     """Absolute paths: the bundle, the container's root, the programs of this installation.
@@ -103,10 +107,16 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         return
     programs = os.path.dirname(origin.program)
     made: Made | None = None
+    gated = () if mode == "cdi" else _gated(container)
+    given = document
+    if gated:
+        from .runtime_gated import with_gated
+
+        given = with_gated(document, gated, container, config)
     if mode == "cdi":
         edited = _with_cdi(document, wanted.devices, config, log)
     elif mode == "legacy":
-        edited = _with_prestart(document, config, programs)
+        edited = _with_prestart(given, config, programs)
     else:
         rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
         if mode == "csv":
@@ -116,7 +126,7 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         else:
             plan = _make_plan(wanted, config, rootfs, log)
         places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
-        made = _with_plan(document, plan, container, places)
+        made = _with_plan(given, plan, container, places)
         edited = made.edited
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
@@ -125,12 +135,18 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
     )
     if edited == document:
         return
-    # What an image says of CUDA on a Jetson is not among what kept plans are looked up by.
-    if made is not None and config.cache and mode != "csv":
+    # What an image says of CUDA on a Jetson is not among what kept plans are looked up by, and what
+    # is gated is not among what they rest on.
+    if made is not None and config.cache and mode != "csv" and not gated:
         from .runtime_kept import keep_made
 
         keep_made(made, path, config, origin, log)
     _write(path, dumps(edited))
+
+
+def _gated(container: Container) -> tuple[str, ...]:
+    """Return the variables that switch something on."""
+    return tuple(name for name, value in container.environment if name in _GATED and value == _ON)
 
 
 def _find_bundle(call: Call) -> str:

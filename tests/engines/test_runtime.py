@@ -21,6 +21,7 @@ from libnvc.sim.elfwriter import write_library
 from libnvc.sim.machine import this_machine
 from libnvc.testing import (
     MAPPED,
+    ContainerFailedError,
     OciContainer,
     make_rhel_like,
     make_rootfs,
@@ -433,3 +434,28 @@ def test_nothing_of_the_image_runs_outside(
     assert [path for path in inside if path.endswith("/dev/nvidiactl")] != [] or mode == "auto"
     assert [path for path in inside if "libnvidia-ml.so" in path] != []
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_what_a_variable_switches_on_comes_beside_the_gpus(
+    tmp_path: Path, configure: Configure, nvidia: str, runtime: str, mode: str
+) -> None:
+    """Nothing is kept of it: the second container is asked about the host's nodes again."""
+    driver = tmp_path / "driver"
+    libnvc.sim.create("mx150", driver)
+    os.mknod(driver / "dev/gdrdrv", 0o666 | stat.S_IFCHR, os.makedev(195, 77))
+    configure(f'mode = "{mode}"', f'runtimes = ["{runtime}"]', root=driver)
+    ask = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_GDRCOPY=enabled"]
+
+    def start(name: str) -> OciContainer:
+        rootfs = make_rootfs(tmp_path / f"rootfs-{name}")
+        return OciContainer(tmp_path / name, rootfs, runtime=nvidia, cgroup="v1", environment=ask)
+
+    for name in ("a", "b"):
+        with start(name) as container:
+            assert listed(container) == uuids(driver, 0)
+            said = container.exec("cat", "/dev/gdrdrv").stderr
+            assert said == f"cat: /dev/gdrdrv: {ALLOWED}\n"
+    (driver / "dev/gdrdrv").unlink()
+    with pytest.raises(ContainerFailedError, match="NVIDIA_GDRCOPY=enabled: "), start("c"):
+        pass
