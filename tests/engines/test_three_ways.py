@@ -95,30 +95,23 @@ class Way:
         self._write(python.name, INTERPRETER.format(mark=self._mark, python=sys.executable))
         self._write("nvidia-ctk", f"#!{python}\n")
 
-    def settle(self, start: Callable[[], object], starts: int = 0) -> None:
-        """Do something until no more interpreters are started for it than must be.
+    def look(self, start: Callable[[], object], starts: int = 0) -> None:
+        """Do something, again and again until it was done this way.
 
-        What changed within a tick of the clock is not kept yet, and each container may change
-        something for the first one after it.
+        What changed within a tick of the clock is not kept yet, the first container may change
+        something for the second, and other tests may call a runtime with another configuration.
 
         Args:
-            start: starts and removes a container like that which is looked at next.
+            start: starts a container, checks what it got, and removes it.
             starts: of interpreters, that no kept plan saves.
         """
-        for _ in range(50 if self.name == "kept" else 0):
+        for _ in range(50):
             self._mark.write_text("")
             start()
-            if len(self._mark.read_text()) <= starts:
-                break
-        self._mark.write_text("")
-
-    def check(self, starts: int = 0) -> None:
-        """Check that it was this way that was gone."""
-        count = len(self._mark.read_text())
-        if self.name == "cold":
-            assert count > starts
-        else:
-            assert count == (starts if self.name == "kept" else 0)
+            count = len(self._mark.read_text())
+            if count > starts if self.name == "cold" else count <= starts:
+                return
+        raise AssertionError(f"{count} interpreters were started, at last")
 
     def _write(self, name: str, text: str) -> None:
         (self.bin / name).write_text(text)
@@ -172,9 +165,10 @@ def start(
     return make
 
 
-def enter_and_leave(make: Callable[[], OciContainer]) -> None:
-    with make():
-        pass
+def host_mounts(below: Path) -> list[str]:
+    """Return what is mounted on the host below a directory."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(below) in line]
 
 
 # The runtime's own start: in the mode legacy it puts the hook in by Python.
@@ -190,16 +184,19 @@ def test_selection(
     way: Way, start: Any, uuids: list[str], mode: str, asked: str, given: list[int]
 ) -> None:
     value = uuids[3] if asked == "UUID-3" else asked
-    make = partial(start, mode, "runc", f"NVIDIA_VISIBLE_DEVICES={value}")
-    way.settle(partial(enter_and_leave, make), STARTS[mode])
-    with make() as container:
-        way.check(STARTS[mode])
-        said = container.exec("nvidia-smi", "-L").stdout
+
+    def look() -> None:
+        with start(mode, "runc", f"NVIDIA_VISIBLE_DEVICES={value}") as container:
+            said = container.exec("nvidia-smi", "-L").stdout
+            nodes = " ".join(f"/nodes/{minor}" for minor in range(8))
+            answers = container.exec("sh", "-c", f"cat {nodes}").stderr.splitlines()
         assert re.findall(r"GPU-[0-9a-f-]{36}", said) == [uuids[index] for index in given]
-        for minor in range(8):
-            answer = container.exec("cat", f"/nodes/{minor}").stderr.rpartition(": ")[2]
-            expected = "No such device or address" if minor in given else "Operation not permitted"
-            assert answer == f"{expected}\n"
+        assert [answer.rpartition(": ")[2] for answer in answers] == [
+            "No such device or address" if minor in given else "Operation not permitted"
+            for minor in range(8)
+        ]
+
+    way.look(look, STARTS[mode])
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -216,25 +213,26 @@ def test_an_unknown_gpu(way: Way, start: Any, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_apply(way: Way, start: Any, runtime: str, rooms: Path, dgx_a100: Path, mode: str) -> None:
     """Libraries, loader cache, procfs, and nothing of the host that was changed."""
-    before = Path("/proc/self/mountinfo").read_text()
+    before = host_mounts(rooms)
     ask = ("NVIDIA_VISIBLE_DEVICES=2", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
-    make = partial(start, mode, runtime, *ask)
-    way.settle(partial(enter_and_leave, make), STARTS[mode])
-    with make() as container:
-        way.check(STARTS[mode])
-        inside = {mount.path for mount in mounts(container.pid)}
-        cache = container.exec("ldconfig", "-p").stdout
-        link = container.exec("readlink", "/usr/lib/x86_64-linux-gnu/libcuda.so.1").stdout
-        gpus = container.exec("ls", "/proc/driver/nvidia/gpus").stdout.split()
-        driver = container.exec("cat", "/proc/driver/nvidia/version").stdout
-    assert "libcuda.so.1 (" in cache
-    assert "libnvidia-ml.so.1 (" in cache
-    assert "libnvidia-encode" not in cache
-    assert link == "libcuda.so.535.261.03\n"
-    assert len(gpus) == 1
-    assert driver == (dgx_a100 / "proc/driver/nvidia/version").read_text()
-    assert "/usr/bin/nvidia-smi" in inside
-    assert Path("/proc/self/mountinfo").read_text() == before
+
+    def look() -> None:
+        with start(mode, runtime, *ask) as container:
+            inside = {mount.path for mount in mounts(container.pid)}
+            cache = container.exec("ldconfig", "-p").stdout
+            link = container.exec("readlink", "/usr/lib/x86_64-linux-gnu/libcuda.so.1").stdout
+            gpus = container.exec("ls", "/proc/driver/nvidia/gpus").stdout.split()
+            driver = container.exec("cat", "/proc/driver/nvidia/version").stdout
+        assert "libcuda.so.1 (" in cache
+        assert "libnvidia-ml.so.1 (" in cache
+        assert "libnvidia-encode" not in cache
+        assert link == "libcuda.so.535.261.03\n"
+        assert len(gpus) == 1
+        assert driver == (dgx_a100 / "proc/driver/nvidia/version").read_text()
+        assert "/usr/bin/nvidia-smi" in inside
+
+    way.look(look, STARTS[mode])
+    assert host_mounts(rooms) == before
 
 
 def test_docker(
@@ -258,9 +256,7 @@ def test_docker(
         by_runtime = ("--runtime=nvidia", "--env=NVIDIA_VISIBLE_DEVICES=0,3")
         for asked in (("--gpus", '"device=0,3"'), by_runtime):
             run = partial(dockerd.docker, "run", "--rm", "--network=none", *asked, name)
-            way.settle(partial(run, "true"))
-            check_gpus(run, [0, 3])
-            way.check()
+            way.look(partial(check_gpus, run, [0, 3]))
 
 
 def test_containerd(
@@ -289,33 +285,31 @@ def test_containerd(
         with containerd.cri.pod("ways", "nvidia") as pod:
             numbers = iter(range(1000))
 
-            def run() -> Any:
-                return pod.start(f"c{next(numbers)}", plain.name, environment=asked)
+            def look() -> None:
+                container = pod.start(f"c{next(numbers)}", plain.name, environment=asked)
+                check_gpus(container.exec, [0, 3])
 
-            way.settle(run)
-            container = run()
-            way.check()
-            check_gpus(container.exec, [0, 3])
+            way.look(look)
 
 
 def test_podman(
     way: Way,
-    tmp_path: Path,
     images: dict[str, Image],
     check_gpus: CheckGpus,
     low_level: str,
 ) -> None:
     lines = f'[{RUNTIME}]\nruntimes = ["{low_level}"]\n'
-    with Podman(
-        tmp_path / "p",
-        {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
-        etc={"nvidia-container-runtime/config.toml": way.config + lines},
-        host=with_cgroups("v1"),
-    ) as podman:
+    with (
+        tempfile.TemporaryDirectory(prefix="nvc-") as directory,
+        Podman(  # its paths are short
+            Path(directory) / "p",
+            {"PATH": SYSTEM_PATH, "LC_ALL": "C"},
+            etc={"nvidia-container-runtime/config.toml": way.config + lines},
+            host=with_cgroups("v1"),
+        ) as podman,
+    ):
         podman.load(images["plain"].archive)
         asked = ("--net=none", "--cap-add=MKNOD", "--env=NVIDIA_VISIBLE_DEVICES=0,3")
         words = (f"--runtime={way.bin / RUNTIME}", "run", "--rm", *asked)
         run = partial(podman.podman, *words, images["plain"].name)
-        way.settle(partial(run, "true"))
-        check_gpus(run, [0, 3])
-        way.check()
+        way.look(partial(check_gpus, run, [0, 3]))
