@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`nvidia-container-cli`: global options, choice of the command, and the one error edge.
 
-A small native program of the same name calls this where it has no output kept (`container_kept`).
+A small native program of the same name calls this where nothing is kept (`container_kept`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PARSER = Parser(
             name="no-create-imex-channels",
             doc="With --load-kmods, make no device nodes of IMEX channels",
         ),
-        Option(name="no-cache", doc="Print nothing that was kept, and keep nothing"),
+        Option(name="no-cache", doc="Use nothing that was kept, and keep nothing"),
     ),
     commands=(
         ("info", "Show the driver's version and its GPUs"),
@@ -92,7 +92,7 @@ def main(
     *,
     program: str = "",
     ldconfig: str | None = None,
-    keep: Callable[[Plan, Target], None] | None = None,
+    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None,
 ) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 

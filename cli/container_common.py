@@ -73,7 +73,8 @@ class Settings(Record):
         origin: path of the native program that called, its name as called, and its words; () where
             none did.
         no_cache: whether nothing is kept.
-        keep: called with a plan and the container it was applied to, which may keep it; or None.
+        keep: called with a container before it is changed; returns what is then called with the
+            plan that was applied to it, or None. None: only the words decide what is kept.
     """
 
     root: str = "/"
@@ -86,7 +87,7 @@ class Settings(Record):
     ldconfig: str | None = None
     origin: tuple[str, ...] = ()
     no_cache: bool = False
-    keep: Callable[[Plan, Target], None] | None = None
+    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None
 
 
 class Log:

@@ -26,7 +26,7 @@ from .output import complain, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from libnvc.model import Target
     from libnvc.plan import Operation, Plan
@@ -125,10 +125,10 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
     """Discover, plan and apply."""
     wish = read_wish(argv)
     with start(settings, wish.imex_channels) as log:
-        return _configure(settings, wish, log)
+        return _configure(settings, wish, log, argv)
 
 
-def _configure(settings: Settings, wish: Wish, log: Log) -> int:
+def _configure(settings: Settings, wish: Wish, log: Log, argv: Sequence[str]) -> int:
     import libnvc
 
     found = discover(
@@ -162,10 +162,30 @@ def _configure(settings: Settings, wish: Wish, log: Log) -> int:
     plan = libnvc.make_plan(found, request)
     for warning in plan.warnings[len(found.warnings) :]:
         log.warn(warning)
+    keep = _keeper(settings, target, wish, argv)
     _apply(plan, target, log, settings.ldconfig)
-    if settings.keep is not None:
-        settings.keep(plan, target)
+    if keep is not None:
+        keep(plan)
     return 0
+
+
+def _keeper(
+    settings: Settings, target: Target, wish: Wish, argv: Sequence[str]
+) -> Callable[[Plan], object] | None:
+    """Return what keeps the plan once it is applied, None if nothing does."""
+    if settings.keep is not None:
+        return settings.keep(target)
+    pid = f"--pid={wish.pid}"
+    if not settings.origin or pid not in argv or argv[-1] != wish.rootfs:
+        return None
+    # Whether two words name the container and mean nothing else: others name another one.
+    other = wish.replace(pid=2 if wish.pid == 1 else 1, rootfs=f"{wish.rootfs}/other")
+    words = [f"--pid={other.pid}" if word == pid else word for word in argv[:-1]]
+    if read_wish([*words, other.rootfs]) != other:
+        return None
+    from .container_kept import keep_applied
+
+    return keep_applied(settings, target)
 
 
 def read_wish(argv: Sequence[str]) -> Wish:

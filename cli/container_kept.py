@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print, and keep what is printed, so that the native program prints it to who asks the same."""
+"""Keep what is printed or applied, so that the native program does it for who asks the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from .output import put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from libnvc.model import Identity, Inventory
+    from collections.abc import Callable, Sequence
+
+    from libnvc.model import Identity, Inventory, Target
+    from libnvc.plan import Plan
 
     from .container_common import Settings
 
@@ -26,17 +29,63 @@ def put_kept(text: str, found: Inventory, settings: Settings) -> None:
         OutputError: it could not be written.
     """
     put(text)
-    if not settings.origin or settings.no_cache or settings.debug or os.geteuid() != 0:
-        return
+    if _may_keep(settings):
+        _keep(found.dependencies, settings, _words(settings), os.fsencode(text))
+
+
+def keep_applied(settings: Settings, target: Target) -> Callable[[Plan], object] | None:
+    """Look at a container before it is changed; return what keeps the plan that is applied to it.
+
+    None if nothing is kept for it. The last word of the command line names its root, one that
+    begins with "--pid=" its process: those may be others next time.
+
+    Args:
+        settings: the global options.
+        target: the container.
+    """
+    if not _may_keep(settings):
+        return None
+    from libnvc._native.flat import encode
+    from libnvc._native.kept import image_key
+    from libnvc._native.path import resolve
+    from libnvc.errors import NvcError
+
+    words = _words(settings)
+    base = f"/proc/{target.pid}/root"
+    try:
+        words[words.index(f"w--pid={target.pid}")] = "w--pid="
+        words[-1] = "w/"
+        image = image_key(base + (resolve(base, target.rootfs) or target.rootfs))
+    except (NvcError, ValueError):
+        return None
+    return lambda plan: _keep(plan.dependencies, settings, words, b"", encode(plan), image=image)
+
+
+def _may_keep(settings: Settings) -> bool:
+    is_off = settings.no_cache or settings.debug
+    return bool(settings.origin) and not is_off and os.geteuid() == 0
+
+
+def _words(settings: Settings) -> list[str]:
+    return [f"w{word}" for word in settings.origin[2:]]
+
+
+def _keep(
+    dependencies: Sequence[Identity],
+    settings: Settings,
+    words: Sequence[str],
+    *sections: bytes,
+    image: bytes = b"",
+) -> None:
     from libnvc._kept import header, keep
     from libnvc._native.kept import strings
 
     config = _config()
     if config is None:
         return
-    program, name, *words = settings.origin
-    key = header(program, name, "", os.environ) + strings([f"w{word}" for word in words])
-    keep(key, found.dependencies and (*found.dependencies, config), os.fsencode(text))
+    program, name, *_ = settings.origin
+    key = header(program, name, "", os.environ) + strings(words) + image
+    keep(key, dependencies and (*dependencies, config), *sections)
 
 
 def _config() -> Identity | None:

@@ -154,9 +154,7 @@ def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> i
     program, name = called
     origin = Origin(program=program, name=name, config=known, environment=environment, container="")
     place = f"{bundle}/config.json"
-    return _configure(
-        config, argv, lambda plan, target: keep_applied(plan, target, place, config, origin)
-    )
+    return _configure(config, argv, lambda target: keep_applied(target, place, config, origin))
 
 
 def _bundle(state: dict[str, object]) -> str:
@@ -219,7 +217,9 @@ def command_line(
 
 
 def _configure(
-    config: Config, argv: list[str], keep: Callable[[Plan, Target], None] | None = None
+    config: Config,
+    argv: list[str],
+    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None,
 ) -> int:
     from libnvc._system.programs import search_path
 

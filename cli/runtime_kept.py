@@ -23,6 +23,7 @@ from .runtime_request import ldconfig as ldconfig_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from libnvc._config.settings import Config
@@ -71,11 +72,14 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
     )
 
 
-def keep_applied(plan: Plan, target: Target, path: str, config: Config, origin: Origin) -> None:
-    """Keep a plan that was applied by the hook.
+def keep_applied(
+    target: Target, path: str, config: Config, origin: Origin
+) -> Callable[[Plan], object] | None:
+    """Look at a container before the hook changes it; return what keeps the plan for it.
+
+    None if nothing is kept for it.
 
     Args:
-        plan: the plan.
         target: the container, which still shows the host's files.
         path: of its configuration.
         config: the runtime's.
@@ -87,9 +91,9 @@ def keep_applied(plan: Plan, target: Target, path: str, config: Config, origin: 
         document = Document(read_file(os.path.realpath(path)))
         key = document.key(_header(origin), asks(config), f"{base}{rootfs or target.rootfs}")
     except (NvcError, ValueError):
-        return
+        return None
     words = strings(() if ldconfig is None else (ldconfig,))
-    keep(key, plan.dependencies, words, encode(plan))
+    return lambda plan: keep(key, plan.dependencies, words, encode(plan))
 
 
 def _header(origin: Origin) -> bytes:

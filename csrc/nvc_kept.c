@@ -131,6 +131,13 @@ bool nvc_kept_key(const struct nvc_document *document, struct nvc_strings header
 	              out);
 }
 
+bool nvc_kept_image(const char *rootfs, struct nvc_bytes *out)
+{
+	FILE *stream = open_memstream(&out->data, &out->len);
+
+	return stream != NULL && finish(&stream, put_image(rootfs, stream), out);
+}
+
 bool nvc_kept_edit(const struct nvc_document *document, const struct nvc_edit *edit,
                    struct nvc_bytes *out)
 {

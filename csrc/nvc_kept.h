@@ -27,6 +27,9 @@ uint64_t nvc_kept_hash(const char *data, size_t len);
 bool nvc_kept_key(const struct nvc_document *document, struct nvc_strings header,
                   struct nvc_strings asks, const char *rootfs, struct nvc_bytes *out);
 
+/* The same of the image alone: what inspect_container looks at. */
+bool nvc_kept_image(const char *rootfs, struct nvc_bytes *out);
+
 /* Write the document with an edit. False where that is left to Python. */
 bool nvc_kept_edit(const struct nvc_document *document, const struct nvc_edit *edit,
                    struct nvc_bytes *out);

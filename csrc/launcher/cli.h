@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nvidia-container-cli: print what was kept of the same command line, or have Python run it.
- * Privileges: none; only root has anything kept. */
+/* nvidia-container-cli: print or apply what was kept of the same command line, or have Python run
+ * it. Privileges: none; only root has anything kept. */
 #pragma once
 
 #include "self.h"

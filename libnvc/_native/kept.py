@@ -91,6 +91,19 @@ class Document:
         return _take(lib.nvc_kept_edit(self._document, given, out), out)
 
 
+def image_key(rootfs: str) -> bytes:
+    """Return what of an image decides what a container is given.
+
+    Args:
+        rootfs: path of the container's root on the host.
+
+    Raises:
+        ValueError: something of it is not plain.
+    """
+    out = ffi.new("struct nvc_bytes *")
+    return _take(lib.nvc_kept_image(os.fsencode(rootfs), out), out)
+
+
 def strings(texts: Sequence[str]) -> bytes:
     """Return strings with a NUL behind each."""
     return b"".join(os.fsencode(text) + b"\0" for text in texts)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import libnvc.sim
+from libnvc.testing import NamespaceContainer, mounts, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -40,6 +41,19 @@ class Created(NamedTuple):
     document: Any
     plan: bytes
     log: list[Any]
+    is_native: bool
+
+    def result(self) -> tuple[object, ...]:
+        return self[:-1]
+
+
+class Given(NamedTuple):
+    """What a program did to a container; without `is_native` it is the result."""
+
+    status: int
+    stderr: str
+    mounts: list[tuple[object, ...]]
+    tree: dict[str, tuple[object, ...]]
     is_native: bool
 
     def result(self) -> tuple[object, ...]:
@@ -173,6 +187,44 @@ class KeptHost:
             log=messages,
             is_native=not self.mark.exists(),
         )
+
+    def give(
+        self,
+        rootfs: Path,
+        words: Callable[[int], tuple[str, ...]],
+        *,
+        stdin: Callable[[int], str] = lambda _: "",
+        check: Callable[[NamespaceContainer], object] = lambda _: None,
+        **environment: str,
+    ) -> Given:
+        """Run a command for a container that is not running yet.
+
+        Args:
+            rootfs: of the container.
+            words: the command for a process of it.
+            stdin: what it reads.
+            check: called before the container goes.
+            environment: more variables.
+        """
+        container = NamespaceContainer(rootfs)
+        container.create()
+        try:
+            before = {mount.identity for mount in mounts(container.pid)}
+            self.mark.unlink(missing_ok=True)
+            done = self.on_host(
+                *words(container.pid), stdin=stdin(container.pid), **environment
+            )
+            made = [mount for mount in mounts(container.pid) if mount.identity not in before]
+            check(container)
+            return Given(
+                done.returncode,
+                done.stderr,
+                [(mount.path, mount.root, mount.fstype, mount.options) for mount in made],
+                tree(rootfs),
+                not self.mark.exists(),
+            )
+        finally:
+            container.delete()
 
     def forget(self) -> None:
         """Remove what is kept, plans and answers of NVML."""

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import libnvc
-from libnvc.testing import NamespaceContainer, mounts, tree
-from tests.integration.kept_host import RUNTIME, KeptHost
+from libnvc.testing import NamespaceContainer, make_rootfs, mounts
+from tests.integration.kept_host import RUNTIME, Given, KeptHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,19 +21,6 @@ pytestmark = pytest.mark.root
 
 HOOK = f"{RUNTIME}-hook"
 ALL = "NVIDIA_VISIBLE_DEVICES=all"
-
-
-class Given(NamedTuple):
-    """What the hook did to a container; without `is_native` it is the result."""
-
-    status: int
-    stderr: str
-    mounts: list[tuple[object, ...]]
-    tree: dict[str, tuple[object, ...]]
-    is_native: bool
-
-    def result(self) -> tuple[object, ...]:
-        return self[:-1]
 
 
 class Starts:
@@ -69,25 +56,14 @@ class Starts:
             **(members or {}),
         }
         (self.host.bundle / "config.json").write_text(json.dumps(document))
-        container = NamespaceContainer(self.rootfs)
-        container.create()
-        try:
-            before = {mount.identity for mount in mounts(container.pid)}
-            self.host.mark.unlink(missing_ok=True)
-            full = {"pid": container.pid, "bundle": str(self.host.bundle), **(state or {})}
-            hook = str(self.host.bin / HOOK)
-            done = self.host.on_host(hook, *words, stdin=json.dumps(full), **environment)
-            made = [mount for mount in mounts(container.pid) if mount.identity not in before]
-            check(container)
-            return Given(
-                done.returncode,
-                done.stderr,
-                [(mount.path, mount.root, mount.fstype, mount.options) for mount in made],
-                tree(self.rootfs),
-                not self.host.mark.exists(),
-            )
-        finally:
-            container.delete()
+        state = {"bundle": str(self.host.bundle), **(state or {})}
+        return self.host.give(
+            self.rootfs,
+            lambda pid: (str(self.host.bin / HOOK), *words),
+            stdin=lambda pid: json.dumps({"pid": pid, **state}),
+            check=check,
+            **environment,
+        )
 
     def settle(self, *env: str, **more: Any) -> Given:
         """Start containers until the native program does it alone; return the last."""
@@ -187,6 +163,18 @@ def test_what_differs_is_pythons(start: Starts, change: dict[str, Any]) -> None:
     assert not given.is_native
     start.host.forget()
     assert given.result()[0] == start(*env, **change).result()[0]
+
+
+def test_images_that_nothing_was_put_into_before(start: Starts) -> None:
+    """What decides is how an image was before the first container changed it."""
+    for _ in range(20):
+        shutil.rmtree(start.rootfs)
+        make_rootfs(start.rootfs)
+        (start.rootfs / "etc/debian_version").unlink()
+        shutil.rmtree(start.rootfs / "usr/lib64", ignore_errors=True)
+        if start(ALL).is_native:
+            return
+    raise AssertionError("nothing is kept")
 
 
 def test_other_configurations_keep_nothing(start: Starts) -> None:
