@@ -31,6 +31,7 @@ MODULES = [
     "nvml",
     "plan",
     "classic",
+    "source",
     "mount",
     "group",
     "journal",

@@ -104,49 +104,79 @@ static uint64_t attributes(unsigned long flags)
 	       ((flags & MS_NOEXEC) != 0 ? NVC_ATTR_NOEXEC : 0);
 }
 
-static int clone_source(int source_fd, struct nvc_loose_mount *out, struct nvc_error *err)
+static int set_attributes(int fd, const struct nvc_loose_mount *mount, struct nvc_error *err)
 {
 	/* Set, never cleared: what the host mounted noexec stays so. */
-	struct nvc_mount_attr attr = {.attr_set = attributes(out->flags),
+	struct nvc_mount_attr attr = {.attr_set = attributes(mount->flags),
 	                              .propagation = MS_PRIVATE};
+
+	if (nvc_mount_setattr(fd, &attr) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "mount attributes", mount->source);
+	return 0;
+}
+
+static int clone_source(int source_fd, struct nvc_loose_mount *out, struct nvc_error *err)
+{
 	nvc_autofd int fd = nvc_open_tree(
 	    source_fd, "", NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 
 	if (fd < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "mount clone", out->source);
-	if (nvc_mount_setattr(fd, &attr) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "mount attributes", out->source);
+	if (set_attributes(fd, out, err) < 0)
+		return -1;
 	out->fd = nvc_steal_fd(&fd);
 	return 0;
 }
 
-int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
-                   const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err)
+/* See what the mount, or the source while there is none, is. */
+static int check_source(int fd, const struct nvc_op *op, struct nvc_loose_mount *out,
+                        struct nvc_error *err)
 {
-	const char *source = nvc_plan_text(plan, op->arg);
 	struct statx stx;
-	nvc_autofd int source_fd = nvc_classic_open_source(source);
 
-	out->fd = -1;
-	out->source = source;
-	out->flags = mount_flags(op);
-	if (source_fd < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
-	if (mounter->way == NVC_MOUNTS_NEW && clone_source(source_fd, out, err) < 0)
-		return -1;
-	if (look(out->fd >= 0 ? out->fd : source_fd, "", &stx) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
-	if (check_type(op, &stx, source, err) < 0)
+	if (look(fd, "", &stx) < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "stat", out->source);
+	if (check_type(op, &stx, out->source, err) < 0)
 		return -1;
 	out->mode = stx.stx_mode;
 	out->id = identity(&stx);
+	return 0;
+}
+
+/* Take a source by its own descriptor: also where its directory cannot be opened, and to say why.
+ */
+static int take_alone(const struct nvc_mounter *mounter, const struct nvc_op *op,
+                      struct nvc_loose_mount *out, struct nvc_error *err)
+{
+	nvc_autofd int source_fd = nvc_classic_open_source(out->source);
+
+	if (source_fd < 0)
+		return nvc_fail_errno(err, NVC_EMOUNT, "stat", out->source);
+	if (mounter->way == NVC_MOUNTS_NEW && clone_source(source_fd, out, err) < 0)
+		return -1;
+	if (check_source(out->fd >= 0 ? out->fd : source_fd, op, out, err) < 0)
+		return -1;
 	if (mounter->way != NVC_MOUNTS_STAGED)
 		return 0;
 	if (nvc_classic_stage(mounter, source_fd, out, err) < 0)
 		return -1;
 	if (nvc_mount_identify(out->fd, "", &out->id) < 0)
-		return nvc_fail_errno(err, NVC_EMOUNT, "stat", source);
+		return nvc_fail_errno(err, NVC_EMOUNT, "stat", out->source);
 	return 0;
+}
+
+int nvc_mount_take(const struct nvc_mounter *mounter, struct nvc_sources *sources,
+                   const struct nvc_plan *plan, const struct nvc_op *op,
+                   struct nvc_loose_mount *out, struct nvc_error *err)
+{
+	out->source = nvc_plan_text(plan, op->arg);
+	out->flags = mount_flags(op);
+	out->fd = mounter->way == NVC_MOUNTS_NEW ? nvc_sources_clone(sources, out->source) : -1;
+	if (out->fd < 0)
+		return take_alone(mounter, op, out, err);
+	if (set_attributes(out->fd, out, err) < 0)
+		return -1;
+	return check_source(out->fd, op, out, err);
 }
 
 int nvc_mount_again(const struct nvc_loose_mount *mount, struct nvc_loose_mount *out,

@@ -13,6 +13,7 @@
 #include "nvc_error.h"
 #include "nvc_kernel.h"
 #include "nvc_plan.h"
+#include "nvc_source.h"
 
 /* What all mounts of a job share. */
 struct nvc_mounter {
@@ -54,8 +55,9 @@ int nvc_mounter_open(const struct nvc_kernel *kernel, int fds_fd, struct nvc_mou
  * anywhere in the path: discovery resolved it, so a link there now is somebody's swap. A source
  * that is not what the operation says fails with NVC_EMOUNT or, for a device number, NVC_EDEVICE.
  */
-int nvc_mount_take(const struct nvc_mounter *mounter, const struct nvc_plan *plan,
-                   const struct nvc_op *op, struct nvc_loose_mount *out, struct nvc_error *err);
+int nvc_mount_take(const struct nvc_mounter *mounter, struct nvc_sources *sources,
+                   const struct nvc_plan *plan, const struct nvc_op *op,
+                   struct nvc_loose_mount *out, struct nvc_error *err);
 
 /* Take what a loose mount is once more, also after that was attached where we are now. The fd is
  * the caller's. */

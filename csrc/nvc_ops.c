@@ -534,12 +534,14 @@ static int check_stop(const struct nvc_ops *ops, uint32_t index, struct nvc_erro
 	return nvc_fail(err, NVC_ECANCEL, "apply", NULL, "stopped: the caller was interrupted");
 }
 
-static int take(struct nvc_ops *ops, uint32_t index, struct nvc_error *err)
+static int take(struct nvc_ops *ops, struct nvc_sources *sources, uint32_t index,
+                struct nvc_error *err)
 {
 	const struct nvc_op *op = &ops->plan->ops[index];
 
 	if (has_source(op))
-		return nvc_mount_take(ops->mounter, ops->plan, op, &ops->loose[index], err);
+		return nvc_mount_take(ops->mounter, sources, ops->plan, op, &ops->loose[index],
+		                      err);
 	if (op->kind == NVC_OP_TMPFS)
 		return nvc_mount_take_tmpfs(ops->mounter, op->mode, ops->uid, ops->gid,
 		                            &ops->loose[index], err);
@@ -548,9 +550,11 @@ static int take(struct nvc_ops *ops, uint32_t index, struct nvc_error *err)
 
 int nvc_ops_prepare(struct nvc_ops *ops, struct nvc_error *err)
 {
+	__attribute__((cleanup(nvc_sources_close))) struct nvc_sources sources = nvc_sources_init;
+
 	for (uint32_t i = 0; i < ops->plan->count; i++) {
 		*ops->current = i;
-		if (check_stop(ops, i, err) < 0 || take(ops, i, err) < 0) {
+		if (check_stop(ops, i, err) < 0 || take(ops, &sources, i, err) < 0) {
 			err->op_index = (int)i;
 			return -1;
 		}

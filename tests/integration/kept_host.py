@@ -15,7 +15,7 @@ import libnvc.sim
 from libnvc.testing import NamespaceContainer, mounts, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -195,7 +195,7 @@ class KeptHost:
         *,
         stdin: Callable[[int], str] = lambda _: "",
         check: Callable[[NamespaceContainer], object] = lambda _: None,
-        **environment: str,
+        environment: Mapping[str, str],
     ) -> Given:
         """Run a command for a container that is not running yet.
 
@@ -211,9 +211,7 @@ class KeptHost:
         try:
             before = {mount.identity for mount in mounts(container.pid)}
             self.mark.unlink(missing_ok=True)
-            done = self.on_host(
-                *words(container.pid), stdin=stdin(container.pid), **environment
-            )
+            done = self.on_host(*words(container.pid), stdin=stdin(container.pid), **environment)
             made = [mount for mount in mounts(container.pid) if mount.identity not in before]
             check(container)
             return Given(

@@ -52,12 +52,13 @@ class Configures:
         shutil.rmtree(self.rootfs, ignore_errors=True)
         rootfs = make_rootfs(self.rootfs)
         prepare(rootfs)
-        head = (*before, str(self.host.bin / CLI), f"--root={self.host.root}", *globals_, "configure")
+        program, root = str(self.host.bin / CLI), f"--root={self.host.root}"
+        head = (*before, program, root, *globals_, "configure")
         return self.host.give(
             rootfs,
             lambda pid: (*head, "--no-cgroups", *options, *ending(pid, str(rootfs))),
             check=check,
-            **environment,
+            environment=environment,
         )
 
     def settle(self, *options: str, **more: object) -> Given:
@@ -124,7 +125,8 @@ def test_what_was_given_natively_can_be_taken_back(configure: Configures) -> Non
 
     def detach(container: NamespaceContainer) -> None:
         root = str(container.rootfs)
-        program = f"import libnvc; libnvc.detach(libnvc.Target(pid={container.pid}, rootfs={root!r}))"
+        target = f"libnvc.Target(pid={container.pid}, rootfs={root!r})"
+        program = f"import libnvc; libnvc.detach({target})"
         done = configure.host.on_host(configure.host.python, "-c", program)
         assert (done.returncode, done.stderr) == (0, "")
 

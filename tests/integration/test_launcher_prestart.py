@@ -62,7 +62,7 @@ class Starts:
             lambda pid: (str(self.host.bin / HOOK), *words),
             stdin=lambda pid: json.dumps({"pid": pid, **state}),
             check=check,
-            **environment,
+            environment=environment,
         )
 
     def settle(self, *env: str, **more: Any) -> Given:
