@@ -7,6 +7,7 @@ import os
 from errno import EBUSY, EINVAL, EPERM
 
 import libnvc
+from libnvc._discover.root import DriverRoot
 from libnvc._discover.tables import DEFAULT_PATH
 from libnvc._native.flat import encode
 from libnvc._oci.document import dumps, read
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Container, Wanted
+    from libnvc.model import Identity
     from libnvc.plan import Plan
 
     from .runtime_args import Call
@@ -65,21 +67,23 @@ class _Places(Record):
 
 
 class Made(Record):
-    """What is made of a plan.
+    """What is made for a container.
 
     Attributes:
-        edited: the configuration of the container.
+        edited: its configuration.
         hook: the hook in it.
-        plan: what the hook does.
-        file: where that is.
+        plan: what the hook does; None if it finds out itself.
+        file: where that is, or "".
         rootfs: the container's root.
+        dependencies: what all of this rests on; nothing is kept if there are none.
     """
 
     edited: dict[str, Any]
     hook: dict[str, Any]
-    plan: Plan
+    plan: Plan | None
     file: str
     rootfs: str
+    dependencies: tuple[Identity, ...]
 
 
 def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
@@ -105,7 +109,13 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         log.warn(f"container {call.container}: {line}")
     if wanted.devices is None:
         return
-    programs = os.path.dirname(origin.program)
+    rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
+    places = _Places(
+        bundle=bundle,
+        rootfs=rootfs,
+        programs=os.path.dirname(origin.program),
+        ldconfig=ldconfig(config),
+    )
     made: Made | None = None
     gated = () if mode == "cdi" else _gated(container)
     given = document
@@ -115,18 +125,16 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
         given = with_gated(document, gated, container, config)
     if mode == "cdi":
         edited = _with_cdi(document, wanted.devices, config, log)
-    elif mode == "legacy":
-        edited = _with_prestart(given, config, programs)
     else:
-        rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
-        if mode == "csv":
+        if mode == "legacy":
+            made = _with_prestart(given, config, places)
+        elif mode == "csv":
             from .runtime_csv import plan_csv
 
             plan = plan_csv(container, wanted, config, rootfs, log.warn)
+            made = _with_plan(given, plan, container, places)
         else:
-            plan = _make_plan(wanted, config, rootfs, log)
-        places = _Places(bundle=bundle, rootfs=rootfs, programs=programs, ldconfig=ldconfig(config))
-        made = _with_plan(given, plan, container, places)
+            made = _with_plan(given, _make_plan(wanted, config, rootfs, log), container, places)
         edited = made.edited
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
@@ -234,12 +242,19 @@ def _with_cdi(
         ) from None
 
 
-def _with_prestart(document: dict[str, Any], config: Config, programs: str) -> dict[str, Any]:
-    """Return the configuration with the prestart hook, which does everything."""
-    if remove_hooks(document, "prestart", _PRESTART) != document:
-        return document
-    hook = _hook_path(config, programs)
-    return add_hook(document, "prestart", {"path": hook, "args": [_base(hook), "prestart"]})
+def _with_prestart(document: dict[str, Any], config: Config, places: _Places) -> Made:
+    """Put the prestart hook, which does everything, into the configuration unless it is there."""
+    path, dependencies = _hook_path(config, places.programs)
+    hook = {"path": path, "args": [_base(path), "prestart"]}
+    has_one = remove_hooks(document, "prestart", _PRESTART) != document
+    return Made(
+        edited=document if has_one else add_hook(document, "prestart", hook),
+        hook=hook,
+        plan=None,
+        file="",
+        rootfs=places.rootfs,
+        dependencies=dependencies,
+    )
 
 
 def _with_plan(document: dict[str, Any], plan: Plan, container: Container, places: _Places) -> Made:
@@ -260,6 +275,7 @@ def _with_plan(document: dict[str, Any], plan: Plan, container: Container, place
         plan=rest,
         file=file,
         rootfs=places.rootfs,
+        dependencies=plan.dependencies,
     )
 
 
@@ -280,13 +296,17 @@ def _make_plan(wanted: Wanted, config: Config, rootfs: str, log: RuntimeLog) -> 
     return plan
 
 
-def _hook_path(config: Config, programs: str) -> str:
-    """Return the path of the prestart hook: of this installation, unless another is configured."""
+def _hook_path(config: Config, programs: str) -> tuple[str, tuple[Identity, ...]]:
+    """Return the path of the prestart hook: of this installation, unless another is configured.
+
+    And what that rests on: nothing is known of where others are looked for.
+    """
     name = config.hook.path
-    if name.startswith("/"):
-        return name
-    own = f"{programs}/{name}"
-    return own if os.path.exists(own) else find_program(name, os.environ["PATH"]) or own
+    own = name if name.startswith("/") else f"{programs}/{name}"
+    root = DriverRoot("/")
+    if root.note(own) is not None or name.startswith("/"):
+        return own, tuple(root.identities.values())
+    return find_program(name, os.environ["PATH"]) or own, ()
 
 
 def _base(path: str) -> str:

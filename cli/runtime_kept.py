@@ -60,7 +60,7 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
         return
     keep(
         key,
-        made.plan.dependencies,
+        made.dependencies,
         edit.nodes,
         edit.rules,
         strings(edit.node_paths),
@@ -68,7 +68,7 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
         edit.hook_head,
         edit.hook_tail,
         strings([_message(origin.container, *message) for message in log.messages]),
-        encode(made.plan),
+        b"" if made.plan is None else encode(made.plan),
     )
 
 
@@ -105,8 +105,9 @@ def _edit(made: Made, text: bytes) -> Edit:
     was, linux = loads(text).get("linux") or {}, made.edited.get("linux") or {}
     nodes = _more(was, linux)
     rules = _more(was.get("resources") or {}, linux.get("resources") or {})
-    paths = _items([made.file, made.rootfs])
-    head, tail = dumps(made.hook).rstrip(b"\n").split(paths)
+    head, tail = dumps(made.hook).rstrip(b"\n"), b""
+    if made.plan is not None:
+        head, tail = head.split(_items([made.file, made.rootfs]))
     return Edit(
         nodes=_items(nodes),
         rules=_items(rules),

@@ -257,9 +257,12 @@ static bool put_path(FILE *out, const char *path)
 
 static bool put_hook(FILE *out, const struct nvc_edit *edit)
 {
-	return put_text(out, edit->hook_head) && put_path(out, edit->plan) &&
-	       fputc(',', out) >= 0 && put_path(out, edit->rootfs) &&
-	       put_text(out, edit->hook_tail);
+	if (!put_text(out, edit->hook_head))
+		return false;
+	if (edit->plan != NULL &&
+	    (!put_path(out, edit->plan) || fputc(',', out) < 0 || !put_path(out, edit->rootfs)))
+		return false;
+	return put_text(out, edit->hook_tail);
 }
 
 /* Whether an edit leaves all as it is that is there already. */
@@ -279,6 +282,21 @@ static bool is_plain(const struct nvc_document *document, const struct nvc_edit 
 	                   edit->rules.at < edit->rules.end ? edit->majors : empty));
 }
 
+/* The hook of a plan comes before others, for they may need what it gives. */
+static struct insertion hook_place(const struct nvc_document *document, bool has_plan)
+{
+	struct nvc_json hooks = document->hooks, none = {.at = NULL};
+
+	if (has_plan)
+		return hooks.at != NULL
+		           ? into(hooks, document->create_runtime, true, "\"createRuntime\":[", "]")
+			   : into(document->whole, none, true, "\"hooks\":{\"createRuntime\":[",
+			          "]}");
+	return hooks.at != NULL
+	           ? into(hooks, document->prestart, false, "\"prestart\":[", "]")
+		   : into(document->whole, none, false, "\"hooks\":{\"prestart\":[", "]}");
+}
+
 bool nvc_document_edit(const struct nvc_document *document, const struct nvc_edit *edit, FILE *out)
 {
 	bool has_resources = document->resources.at != NULL;
@@ -293,10 +311,7 @@ bool nvc_document_edit(const struct nvc_document *document, const struct nvc_edi
 	            ? into(document->resources, document->rules, false, "\"devices\":[", "]")
 	            : into(document->on_linux, document->rules, false,
 	                   "\"resources\":{\"devices\":[", "]}");
-	hook = document->hooks.at != NULL ? into(document->hooks, document->create_runtime, true,
-	                                         "\"createRuntime\":[", "]")
-	                                  : into(document->whole, document->create_runtime, true,
-	                                         "\"hooks\":{\"createRuntime\":[", "]}");
+	hook = hook_place(document, edit->plan != NULL);
 	for (size_t i = 1; i < 3; i++) {
 		for (size_t j = i; j > 0 && order[j]->at < order[j - 1]->at; j--) {
 			struct insertion *later = order[j - 1];

@@ -35,7 +35,7 @@ struct nvc_edit {
 	struct nvc_strings node_paths,
 	    majors;                           /* of those: where they are already, Python decides */
 	struct nvc_json hook_head, hook_tail; /* of an object; between them come two strings: */
-	const char *plan, *rootfs;
+	const char *plan, *rootfs; /* without a plan none, and the hook is the last at prestart */
 };
 
 /* Find the parts of a configuration. False if it is not plain. */

@@ -207,14 +207,17 @@ static bool has_log(const struct call *call)
 	return strlen(call->container) < NAME_MAX && open_log(call->log, &fd);
 }
 
-static bool write_bundle(const char *config, const char *plan, const struct made *made,
+static bool write_bundle(const char *config, const struct made *made,
                          const struct nvc_bytes *edited)
 {
 	struct stat st;
 
-	return stat(config, &st) == 0 &&
-	       replace(plan, NULL, made->plan.at, (size_t)(made->plan.end - made->plan.at)) &&
-	       replace(config, &st, edited->data, edited->len);
+	if (stat(config, &st) < 0)
+		return false;
+	if (made->edit.plan != NULL && !replace(made->edit.plan, NULL, made->plan.at,
+	                                        (size_t)(made->plan.end - made->plan.at)))
+		return false;
+	return replace(config, &st, edited->data, edited->len);
 }
 
 bool create_kept(const struct self *self, const struct front *front, const struct command *command,
@@ -244,10 +247,11 @@ bool create_kept(const struct self *self, const struct front *front, const struc
 	if (len < 0 || (size_t)len >= sizeof plan ||
 	    !find_made(self, front, &document, rootfs, &kept_file, &made))
 		return false;
-	made.edit.plan = plan;
+	/* The prestart hook finds out itself. */
+	made.edit.plan = made.plan.at < made.plan.end ? plan : NULL;
 	made.edit.rootfs = rootfs;
 	if (!nvc_kept_edit(&document, &made.edit, &edited) || !has_log(&call) ||
-	    !write_bundle(config, plan, &made, &edited))
+	    !write_bundle(config, &made, &edited))
 		return false;
 	log_messages(&call, made.messages);
 	return true;

@@ -23,7 +23,7 @@ class Edit(Record):
         node_paths: of the nodes.
         majors: of the rules, in decimal.
         hook_head, hook_tail: the JSON of a hook before and behind its two strings for one
-            container: where its plan is, and its root.
+            container: where its plan is, and its root. Without a plan both together are the hook.
     """
 
     nodes: bytes
@@ -70,6 +70,12 @@ class Document:
     def edit(self, edit: Edit, plan: str, rootfs: str) -> bytes:
         """Return the configuration with an edit.
 
+        Args:
+            edit: what is put into it.
+            plan: where the plan of its hook is, which runs first at createRuntime; "": it has none,
+                and runs last at prestart.
+            rootfs: the container's root.
+
         Raises:
             ValueError: that cannot be done by inserting text.
         """
@@ -79,7 +85,9 @@ class Document:
         }
         held: dict[str, Any] = {name: ffi.from_buffer(text) for name, text in texts.items()}
         paths = [ffi.new("char[]", os.fsencode(path)) for path in (plan, rootfs)]
-        given = ffi.new("struct nvc_edit *", {"plan": paths[0], "rootfs": paths[1]})
+        given = ffi.new("struct nvc_edit *", {"rootfs": paths[1]})
+        if plan:
+            given.plan = paths[0]
         for name, at in held.items():
             part = getattr(given, name)
             part.at = at

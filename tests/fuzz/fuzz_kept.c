@@ -61,7 +61,6 @@ static void edit_document(const uint8_t *data, size_t size)
 	    .majors = {.at = "195", .len = sizeof "195"},
 	    .hook_head = {.at = head, .end = head + sizeof head - 1},
 	    .hook_tail = {.at = tail, .end = tail + sizeof tail - 1},
-	    .plan = "/plan",
 	    .rootfs = "/rootfs",
 	};
 	struct nvc_strings asks = {.at = "ASK", .len = sizeof "ASK"}, none = {.at = "", .len = 0};
@@ -70,14 +69,17 @@ static void edit_document(const uint8_t *data, size_t size)
 		return;
 	if (nvc_kept_key(&document, none, asks, "/", &key))
 		nvc_bytes_free(&key);
-	if (!nvc_kept_edit(&document, &edit, &edited))
-		return;
-	if (!nvc_json_read(edited.data, edited.len, &value) ||
-	    !nvc_document_read(edited.data, edited.len, &again) ||
-	    again.create_runtime.at == NULL || nvc_json_is_empty(again.create_runtime) ||
-	    nvc_json_is_empty(again.devices))
-		abort();
-	nvc_bytes_free(&edited);
+	for (int with_plan = 0; with_plan < 2; with_plan++) {
+		edit.plan = with_plan ? "/plan" : NULL;
+		if (!nvc_kept_edit(&document, &edit, &edited))
+			continue;
+		if (!nvc_json_read(edited.data, edited.len, &value) ||
+		    !nvc_document_read(edited.data, edited.len, &again) ||
+		    nvc_json_is_empty(with_plan ? again.create_runtime : again.prestart) ||
+		    nvc_json_is_empty(again.devices))
+			abort();
+		nvc_bytes_free(&edited);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

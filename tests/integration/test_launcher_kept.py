@@ -108,12 +108,37 @@ def test_what_differs_is_pythons(
     assert created.result() == host.create(*env, members=members, **environment).result()
 
 
-def test_other_modes_keep_nothing(host: KeptHost) -> None:
-    for _ in range(3):
-        assert not host.create(ALL, name=RUNTIME, members={"annotations": {"a": "b"}}).status
+def test_the_prestart_hook_is_put_in_without_an_interpreter(host: KeptHost) -> None:
+    """In legacy mode, whatever the driver is."""
+    hook = {"path": f"{host.bin}/{RUNTIME}-hook", "args": [f"{RUNTIME}-hook", "prestart"]}
+    other: dict[str, Any] = {"path": "/bin/other", "args": ["other"]}
     host.configure(runtime='mode = "legacy"')
     try:
-        assert [host.create(ALL).is_native for _ in range(2)] == [False, False]
+        first = host.settle(ALL)
+        native = host.create(ALL, members={"hooks": {"prestart": [other], "poststop": []}})
+        assert (native.status, native.is_native, native.plan) == (0, True, b"")
+        assert native.document["hooks"] == {"prestart": [other, hook], "poststop": []}
+        assert first.document["hooks"] == {"prestart": [hook]}
+        host.forget()
+        again = host.create(ALL)
+        assert not again.is_native
+        assert first.result() == again.result()
+        host.settle(ALL)
+        given = host.create(ALL, members={"hooks": {"prestart": [hook]}})
+        assert (given.status, given.is_native) == (0, False)
+        assert given.document["hooks"] == {"prestart": [hook]}
+        (host.bin / f"{RUNTIME}-hook").touch()
+        assert not host.create(ALL).is_native
+        host.configure(runtime='mode = "legacy"', top='[nvidia-container-runtime-hook]\npath = "x"')
+        assert [host.create(ALL).is_native for _ in range(3)] == [False] * 3
+    finally:
+        host.configure()
+
+
+def test_what_keeps_nothing(host: KeptHost) -> None:
+    for _ in range(3):
+        assert not host.create(ALL, name=RUNTIME, members={"annotations": {"a": "b"}}).status
+    try:
         host.configure(top="cache = false")
         host.forget()
         assert [host.create(ALL).is_native for _ in range(2)] == [False, False]

@@ -222,6 +222,27 @@ def test_the_edit_is_pythons(text: bytes, with_nodes: bool, with_rules: bool) ->
     assert loads(found) == edited(loads(text), with_nodes, with_rules)
 
 
+@settings(max_examples=1000)
+@given(texts)
+def test_the_edit_without_a_plan_is_pythons(text: bytes) -> None:
+    hook = {"path": f"/x/{OWN}", "args": [OWN, "prestart"]}
+    edit = Edit(
+        nodes=b"",
+        rules=b"",
+        node_paths=(),
+        majors=(),
+        hook_head=dumps(hook).rstrip(b"\n"),
+        hook_tail=b"",
+    )
+    try:
+        found = Document(text).edit(edit, "", ROOTFS)
+    except ValueError:
+        return
+    document = loads(text)
+    assert remove_hooks(document, "prestart", NAMES) == document
+    assert loads(found) == add_hook(document, "prestart", hook)
+
+
 CONFIGS = [
     Config(),
     Config(swarm_resource="SWARM", accept_volume_mounts=True),
