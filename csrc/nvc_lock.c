@@ -11,7 +11,7 @@
 
 #include "nvc_cleanup.h"
 
-#define NAP_NS 5000000L
+#define NAP_NS 1000000L
 
 /* Whether a file still has its name: whoever held the lock may have removed it. */
 static bool is_at(int fd, int dir_fd, const char *name)
