@@ -143,18 +143,15 @@ static int check_source(int fd, const struct nvc_op *op, struct nvc_loose_mount 
 	return 0;
 }
 
-/* Take a source by its own descriptor: also where its directory cannot be opened, and to say why.
- */
-static int take_alone(const struct nvc_mounter *mounter, const struct nvc_op *op,
-                      struct nvc_loose_mount *out, struct nvc_error *err)
+/* Where mounts cannot be made to order. */
+static int take_classic(const struct nvc_mounter *mounter, const struct nvc_op *op,
+                        struct nvc_loose_mount *out, struct nvc_error *err)
 {
 	nvc_autofd int source_fd = nvc_classic_open_source(out->source);
 
 	if (source_fd < 0)
 		return nvc_fail_errno(err, NVC_EMOUNT, "stat", out->source);
-	if (mounter->way == NVC_MOUNTS_NEW && clone_source(source_fd, out, err) < 0)
-		return -1;
-	if (check_source(out->fd >= 0 ? out->fd : source_fd, op, out, err) < 0)
+	if (check_source(source_fd, op, out, err) < 0)
 		return -1;
 	if (mounter->way != NVC_MOUNTS_STAGED)
 		return 0;
@@ -165,15 +162,26 @@ static int take_alone(const struct nvc_mounter *mounter, const struct nvc_op *op
 	return 0;
 }
 
+/* Whether a call failed by the path that it was given. */
+static bool is_of_path(int number)
+{
+	return number == ENOENT || number == ENOTDIR || number == ELOOP || number == EACCES ||
+	       number == ENAMETOOLONG;
+}
+
 int nvc_mount_take(const struct nvc_mounter *mounter, struct nvc_sources *sources,
                    const struct nvc_plan *plan, const struct nvc_op *op,
                    struct nvc_loose_mount *out, struct nvc_error *err)
 {
+	out->fd = -1;
 	out->source = nvc_plan_text(plan, op->arg);
 	out->flags = mount_flags(op);
-	out->fd = mounter->way == NVC_MOUNTS_NEW ? nvc_sources_clone(sources, out->source) : -1;
+	if (mounter->way != NVC_MOUNTS_NEW)
+		return take_classic(mounter, op, out, err);
+	out->fd = nvc_sources_clone(sources, out->source);
 	if (out->fd < 0)
-		return take_alone(mounter, op, out, err);
+		return nvc_fail_errno(err, NVC_EMOUNT, is_of_path(errno) ? "stat" : "mount clone",
+		                      out->source);
 	if (set_attributes(out->fd, out, err) < 0)
 		return -1;
 	return check_source(out->fd, op, out, err);

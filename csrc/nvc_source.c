@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nvc_source.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
@@ -26,10 +27,12 @@ static int open_directory(struct nvc_sources *sources, const char *path, size_t 
 	size_t last = NVC_SOURCES - 1;
 	int fd;
 
-	if (len >= sizeof directory)
+	if (len + 2 > sizeof directory) {
+		errno = ENAMETOOLONG;
 		return -1;
+	}
 	memcpy(directory, path, len);
-	directory[len] = '\0';
+	memcpy(directory + len, "/", 2);
 	fd = nvc_classic_open_source(directory);
 	if (fd < 0)
 		return -1;
@@ -43,17 +46,19 @@ static int open_directory(struct nvc_sources *sources, const char *path, size_t 
 
 int nvc_sources_clone(struct nvc_sources *sources, const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	size_t len = slash == NULL ? 0 : (size_t)(slash - path);
+	const char *name = strrchr(path, '/');
+	size_t len = name == NULL ? 0 : (size_t)(name - path);
 	int dir_fd;
 
-	if (len == 0 || slash[1] == '\0')
+	if (name == NULL || *++name == '\0') {
+		errno = EINVAL;
 		return -1;
+	}
 	dir_fd = find(sources, path, len);
 	if (dir_fd < 0)
 		dir_fd = open_directory(sources, path, len);
 	return dir_fd < 0 ? -1
-	                  : nvc_open_tree(dir_fd, slash + 1,
+	                  : nvc_open_tree(dir_fd, name,
 	                                  NVC_OPEN_TREE_CLONE | NVC_OPEN_TREE_CLOEXEC |
 	                                      AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT);
 }

@@ -23,8 +23,8 @@ struct nvc_sources {
 		.recent = {{.fd = -1}, {.fd = -1}}                                                 \
 	}
 
-/* Return a detached mount of a file with an absolute path, of which no part is a link; -1 where
- * that cannot be had in this way. A link itself is cloned as what it is. */
+/* Return a detached mount of a file with an absolute path, of which no part is a link; a link
+ * itself is cloned as what it is. -1 with errno. */
 int nvc_sources_clone(struct nvc_sources *sources, const char *path);
 
 void nvc_sources_close(struct nvc_sources *sources);
