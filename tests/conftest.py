@@ -46,10 +46,24 @@ exec "$@"
 """
 
 
-#: Lists GPUs by NVML and by CUDA, then tries to open every one, if need be by a node made for it.
+def sonames(driver: Path, capabilities: Sequence[str]) -> set[str]:
+    """Return what loader caches say of the libraries that a container gets, as `LOOK` prints it."""
+    found = libnvc.discover(str(driver))
+    plan = libnvc.make_plan(found, libnvc.Request(devices=("0",), capabilities=tuple(capabilities)))
+    binds = {op.source for op in plan.operations if isinstance(op, libnvc.BindMount)}
+    given = [lib for lib in found.libraries if lib.bits == 64 and f"{driver}{lib.path}" in binds]
+    assert {"libcuda.so.1", "libnvidia-ml.so.1"} <= {lib.soname for lib in given}
+    return {f"{lib.soname} (libc6,x86-64)" for lib in given}
+
+
+#: Lists GPUs by NVML and by CUDA, and what the loader finds, if it is there; then tries to open every
+#: GPU, if need be by a node made for it.
 LOOK = """
 nvidia-smi -L
 cuda-probe
+ldconfig -p | while read -r name kind arrow path; do
+    [ "$arrow" != "=>" ] || head -c 4 "$path" >/dev/null && echo "$name $kind"
+done
 for n in 0 1 2 3 4 5 6 7; do
     node=/dev/nvidia$n
     [ -e $node ] || node=/tmp/nvidia$n
@@ -88,11 +102,17 @@ class Run(Protocol):
 class CheckGpus(Protocol):
     """Checks by commands run in a container that it can use GPUs of a DGX A100, and only these.
 
-    `unprivileged`: its root may not make device nodes.
+    `unprivileged`: its root may not make device nodes. `capabilities`: those whose libraries the
+    loader finds, all of them.
     """
 
     def __call__(
-        self, run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
+        self,
+        run: Callable[..., Done],
+        indices: Sequence[int],
+        *,
+        unprivileged: bool = False,
+        capabilities: Sequence[str] = ...,
     ) -> None: ...
 
 
@@ -306,15 +326,20 @@ def c_client(tmp_path_factory: pytest.TempPathFactory, dgx_a100: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def check_gpus() -> CheckGpus:
+def check_gpus(dgx_a100: Path) -> CheckGpus:
     """Check what a container can do with GPUs; it needs cuda-probe."""
     profile = next(p for p in libnvc.sim.profiles() if p.name == "dgx-a100")
 
     def check(
-        run: Callable[..., Done], indices: Sequence[int], *, unprivileged: bool = False
+        run: Callable[..., Done],
+        indices: Sequence[int],
+        *,
+        unprivileged: bool = False,
+        capabilities: Sequence[str] = ("compute", "utility"),
     ) -> None:
         done = run("sh", "-c", LOOK)
         assert done.returncode == 0, done.stderr
+        assert sonames(dgx_a100, capabilities) - set(done.stdout.splitlines()) == set()
         uuids = [profile.gpus[index].uuid for index in indices]
         assert re.findall(r"^GPU \d+: .*\(UUID: (.*)\)$", done.stdout, re.MULTILINE) == uuids
         assert re.findall(r"^device \d+: .*?, (GPU-[^,]*),", done.stdout, re.MULTILINE) == uuids
