@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import hypothesis
 import pytest
+from jsonschema import Draft4Validator, ValidationError
+from referencing import Registry
+from referencing.jsonschema import DRAFT4
 
 import libnvc.sim
 from libnvc.sim.machine import this_machine
@@ -56,8 +60,8 @@ def sonames(driver: Path, capabilities: Sequence[str]) -> set[str]:
     return {f"{lib.soname} (libc6,x86-64)" for lib in given}
 
 
-#: Lists GPUs by NVML and by CUDA, and what the loader finds, if it is there; then tries to open every
-#: GPU, if need be by a node made for it.
+#: Lists GPUs by NVML and by CUDA, and what the loader finds, if it is there; then tries to open
+#: every GPU, if need be by a node made for it.
 LOOK = """
 nvidia-smi -L
 cuda-probe
@@ -351,6 +355,25 @@ def check_gpus(dgx_a100: Path) -> CheckGpus:
             )
         assert done.stderr.splitlines() == said
 
+    return check
+
+
+@pytest.fixture(scope="session")
+def validate_oci() -> Callable[[object], None]:
+    """Check a container's configuration by the schema of OCI."""
+    schemas = Path(__file__).parent / "data/schemas/oci"
+    files = {path.name: json.loads(path.read_text()) for path in schemas.glob("*.json")}
+    resources = [(name, DRAFT4.create_resource(file)) for name, file in files.items()]
+    known: Registry[Any] = Registry().with_resources(resources)
+    schema = {"$schema": files["config-schema.json"]["$schema"], "$ref": "config-schema.json"}
+    validator = Draft4Validator(schema, registry=known)
+
+    def check(document: object) -> None:
+        validator.validate(document)
+
+    device = {"path": "/a", "type": "c", "major": "x"}
+    with pytest.raises(ValidationError, match="'x' is not of type 'integer'"):
+        check({"ociVersion": "1.0.2", "linux": {"devices": [device]}})
     return check
 
 

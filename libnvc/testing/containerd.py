@@ -50,6 +50,7 @@ class Containerd:
     mounts is in its mount namespace.
 
     Attributes:
+        directory: for all it keeps.
         cri: its Container Runtime Interface.
     """
 
@@ -78,7 +79,7 @@ class Containerd:
                 with `handlers` only.
         """
         self.cri = Cri(directory / "socket")
-        self._directory = directory
+        self.directory = directory
         self._environment = dict(environment)
         self._host = list(host)
         self._configure = configure
@@ -94,8 +95,8 @@ class Containerd:
         self._daemon = Daemon(directory, environment)
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        config = self._directory / "config.toml"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "config.toml"
         config.write_text(self._configuration)
         if self._configure is not None:
             self._configure(config)
@@ -116,7 +117,7 @@ class Containerd:
     def ctr(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run `ctr` with arguments and return what it printed and its exit status."""
         return subprocess.run(
-            ["ctr", "--address", f"{self._directory}/socket", *arguments],
+            ["ctr", "--address", f"{self.directory}/socket", *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -144,7 +145,7 @@ class Containerd:
             command: what to run; the image has a shell.
             namespace: containerd's.
         """
-        said = self._directory / "said"
+        said = self.directory / "said"
         said.mkdir(exist_ok=True)
         for file in ("out", "err"):
             (said / file).write_text("")

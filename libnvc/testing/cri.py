@@ -155,17 +155,21 @@ class Pod:
 
 
 class CriContainer:
-    """A container that runs."""
+    """A container that runs.
+
+    Attributes:
+        id: what containerd calls it.
+    """
 
     def __init__(
         self, call: Callable[[str, Message], dict[int, int | bytes]], identifier: str
     ) -> None:
         self._call = call
-        self._id = identifier
+        self.id = identifier
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container and return what it printed and its exit status."""
-        answer = self._call("RuntimeService/ExecSync", {1: self._id, 2: command, 3: _SECONDS})
+        answer = self._call("RuntimeService/ExecSync", {1: self.id, 2: command, 3: _SECONDS})
         status = answer.get(3, 0)
         assert isinstance(status, int)
         return subprocess.CompletedProcess(command, status, _text(answer, 1), _text(answer, 2))

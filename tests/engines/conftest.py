@@ -6,6 +6,7 @@ The driver is a simulated one in a directory of its own, which config.toml names
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from libnvc.testing import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -226,6 +228,23 @@ def containerd(
         for image in images.values():
             containerd.load(image.archive, image.name)
         yield containerd
+
+
+@pytest.fixture(scope="session")
+def running(validate_oci: Callable[[object], None]) -> Callable[[Path, str], dict[str, Any]]:
+    """Give what finds a running container's configuration, by its id below a directory.
+
+    It is what the runtime and the low-level one made of the engine's, and valid.
+    """
+
+    def find(directory: Path, name: str) -> dict[str, Any]:
+        found = sorted(directory.rglob(f"{name}/**/config.json"))  # crun keeps a copy
+        documents: list[dict[str, Any]] = [json.loads(path.read_text()) for path in found]
+        for document in documents:
+            validate_oci(document)
+        return documents[0]
+
+    return find
 
 
 @pytest.fixture(scope="session", params=["root", "rootless"])

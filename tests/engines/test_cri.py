@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +40,25 @@ def test_the_handler_gives_what_the_container_asks_for(
         second = pod.start("two", plain, environment={"NVIDIA_VISIBLE_DEVICES": "6"})
         check_gpus(first.exec, [0, 3])
         check_gpus(second.exec, [6])
+
+
+def test_the_configuration_of_a_running_container_is_valid(
+    containerd: Containerd,
+    plain: str,
+    running: Callable[[Path, str], dict[str, Any]],
+    engine_path: list[Path],
+) -> None:
+    """By the runtime, and by CDI where containerd knows that."""
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("nvidia", {"environment": {"NVIDIA_VISIBLE_DEVICES": "5"}})
+    ]
+    if engine_path:
+        asked.append(("runc", {"cdi_devices": ["nvidia.com/gpu=5"]}))
+    for handler, options in asked:
+        with containerd.cri.pod("valid", handler) as pod:
+            container = pod.start("one", plain, **options)
+            document = running(containerd.directory, container.id)
+        assert "nvidia" in json.dumps(document["hooks"])
 
 
 def test_the_handler_gives_what_the_image_asks_for(

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -77,6 +78,29 @@ def test_a_gpu_is_still_there_after_exec_and_restart(
     assert dockerd.docker("restart", "--time=0", "kept").returncode == 0
     check_gpus(partial(dockerd.docker, "exec", "kept"), [5])
     assert dockerd.docker("rm", "--force", "kept").returncode == 0
+
+
+def test_the_configuration_of_a_running_container_is_valid(
+    dockerd: Dockerd,
+    plain: str,
+    running: Callable[[Path, str], dict[str, Any]],
+    engine_path: list[Path],
+) -> None:
+    """By the runtime, by the hook, and by CDI where Docker knows that."""
+    ways: list[tuple[str, tuple[str, ...]]] = [
+        ("createRuntime", ("--runtime=nvidia", "--env=NVIDIA_VISIBLE_DEVICES=5")),
+        ("prestart", ("--gpus", "device=5")),
+    ]
+    if engine_path:
+        ways.append(("createContainer", ("--device=nvidia.com/gpu=5",)))
+    for stage, options in ways:
+        words = ("--detach", "--network=none", *options)
+        started = dockerd.docker("run", *words, plain, "sleep", "1000000")
+        assert (started.returncode, started.stderr) == (0, "")
+        name = started.stdout.strip()
+        document = running(dockerd.directory, name)
+        assert "nvidia" in json.dumps(document["hooks"][stage])
+        assert dockerd.docker("rm", "--force", name).returncode == 0
 
 
 def test_an_update_leaves_the_gpu(dockerd: Dockerd, plain: str, check_gpus: CheckGpus) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from libnvc.model import CAPABILITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from libnvc.testing import Podman
@@ -45,6 +45,24 @@ def test_the_runtime_gives_what_the_image_asks_for(
 ) -> None:
     run = with_runtime(nvidia_runtime)
     check_gpus(partial(podman.podman, *run, gpus), range(8), unprivileged=podman.uid != 0)
+
+
+def test_the_configuration_of_a_running_container_is_valid(
+    podman: Podman, nvidia_runtime: Path, plain: str, running: Callable[[Path, str], dict[str, Any]]
+) -> None:
+    """By the runtime, and by CDI where the simulated driver's nodes can be bound (see below)."""
+    run = ("run", "--detach", "--net=none")
+    runtime = f"--runtime={nvidia_runtime}"
+    ways: list[tuple[str, ...]] = [(runtime, *run, "--env=NVIDIA_VISIBLE_DEVICES=5")]
+    if not podman.uid:
+        ways.append((*run, "--device=nvidia.com/gpu=5"))
+    for options in ways:
+        started = podman.podman(*options, plain, "sleep", "1000000")
+        assert started.returncode == 0, started.stderr
+        name = started.stdout.strip()
+        document = running(podman.directory, name)
+        assert "nvidia" in json.dumps(document["hooks"])
+        assert podman.podman("rm", "--force", "--time=0", name).returncode == 0
 
 
 def test_the_runtime_leaves_an_ordinary_container_alone(

@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import copy
 import errno
-import json
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jsonschema import Draft4Validator
-from referencing import Registry
-from referencing.jsonschema import DRAFT4
 
 from libnvc._cdi.edits import Edits, Hook, Mount, Node, apply_edits, merge
 from libnvc.errors import MissingDeviceError, RequestError
@@ -22,7 +18,6 @@ from libnvc.errors import MissingDeviceError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCHEMAS = Path(__file__).parent.parent / "data/schemas/oci"
 DENY = {"allow": False, "access": "rwm"}
 NULL = {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
 
@@ -31,30 +26,12 @@ def allow(kind: str, major: int, minor: int, access: str = "rwm") -> dict[str, A
     return {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
 
 
-@pytest.fixture(scope="module")
-def valid() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Return a function that checks a document by the schema of OCI, and returns it."""
-    files = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
-    resources = [(name, DRAFT4.create_resource(file)) for name, file in files.items()]
-    known: Registry[Any] = Registry().with_resources(resources)
-    schema = {"$schema": files["config-schema.json"]["$schema"], "$ref": "config-schema.json"}
-    validator = Draft4Validator(schema, registry=known)
-
-    def check(document: dict[str, Any]) -> dict[str, Any]:
-        complete = {"ociVersion": "1.0.2", "root": {"path": "rootfs"}, **document}
-        validator.validate(complete)
-        return document
-
-    with pytest.raises(Exception, match="'x' is not of type 'integer'"):
-        check({"linux": {"devices": [{"path": "/a", "type": "c", "major": "x"}]}})
-    return check
-
-
 @pytest.fixture
-def edit(valid: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def edit(validate_oci: Callable[[dict[str, Any]], None]) -> Callable[..., dict[str, Any]]:
     def apply(document: dict[str, Any], edits: Edits) -> dict[str, Any]:
         before = copy.deepcopy(document)
-        edited = valid(apply_edits(document, edits))
+        edited = apply_edits(document, edits)
+        validate_oci({"ociVersion": "1.0.2", "root": {"path": "rootfs"}, **edited})
         assert document == before
         assert apply_edits(edited, edits) == edited
         return edited
