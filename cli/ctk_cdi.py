@@ -71,6 +71,12 @@ GENERATE_FLAGS = (
         variable=f"{_G}NO_ALL_DEVICE",
     ),
     Flag(
+        name="capabilities",
+        kind=list,
+        doc="Driver capabilities that devices come with, as compute,utility; all if not given",
+        variable=f"{_G}CAPABILITIES",
+    ),
+    Flag(
         name="vendor",
         aliases=("cdi-vendor",),
         doc="Vendor of the kind",

@@ -17,6 +17,7 @@ from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, MPS_DIRECTORY
 from .._oci.wanted import is_cdi_kind
 from .._planner.build import make_plan
 from .._planner.nodes import plan_nodes
+from .._planner.scope import scoped
 from .._planner.select import select
 from .._record import Record
 from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits
@@ -90,6 +91,11 @@ def generate(options: Options) -> Generated:
     if mode == "wsl":
         what = "the Windows Subsystem for Linux"
         raise RequestError(f"discovery mode {mode}: not supported: drivers of {what}")
+    if options.capabilities and mode not in ("nvml", "management"):
+        raise RequestError(
+            f"discovery mode {mode}: --capabilities: its devices come with no files of these",
+            hint="leave the option out; the modes nvml and management know it",
+        )
     file = _File(options)
     if options.library_search_path and mode != "csv":
         file.warn("Ignoring library-search-path: the driver's libraries are found by themselves")
@@ -116,6 +122,12 @@ def _check(options: Options) -> None:
             known = ", ".join(STRATEGIES)
             raise RequestError(
                 f"invalid device name strategy: {shown(strategy)}", hint=f"known are {known}"
+            )
+    for capability in options.capabilities:
+        if capability not in _EVERYTHING:
+            raise RequestError(
+                f"unsupported driver capability: {shown(capability)}",
+                hint=f"known are {', '.join(_EVERYTHING)}",
             )
     for name, value, kind in (
         ("vendor", options.vendor, f"{options.vendor}/gpu"),
@@ -165,7 +177,9 @@ class _File:
     def add_gpus(self) -> None:
         """Add GPUs and MIG devices."""
         inventory = self._probed(self._discover())
-        request = Request(capabilities=_EVERYTHING, layout=Layout(mirrors_host=True))
+        request = Request(
+            capabilities=self._capabilities(_EVERYTHING), layout=Layout(mirrors_host=True)
+        )
         self._set_common(make_plan(inventory, request))
         if "none" in self._options.device_id:
             self._devices["none"] = _EMPTY
@@ -221,7 +235,7 @@ class _File:
         self._program = self._program.replace(disabled=self._program.disabled | {NODES})
         inventory = self._discover()
         request = Request(
-            capabilities=_NO_PICTURES,
+            capabilities=self._capabilities(_NO_PICTURES),
             layout=Layout(mirrors_host=True),
             device_nodes=False,
             device_rules=False,
@@ -284,13 +298,19 @@ class _File:
 
     def _discover(self) -> Inventory:
         options = self._options
-        return discover(
+        found = discover(
             options.driver_root,
             dev_root=options.dev_root,
             extras=below(options.driver_root, options.config_search_path),
             skip=frozenset(("persistenced", "fabricmanager") if options.no_ipc else ()),
             mps_directory="" if options.no_ipc else MPS_DIRECTORY,
         )
+        return scoped(found, options.capabilities) if options.capabilities else found
+
+    def _capabilities(self, known: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the ones that a mode has that are asked for."""
+        asked = self._options.capabilities or known
+        return tuple(name for name in known if name in asked)
 
     def _set_common(self, plan: Plan) -> None:
         self._common = plan

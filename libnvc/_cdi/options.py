@@ -31,6 +31,7 @@ class Options(Record):
         device_name_strategy: of `STRATEGIES`; GPUs get a name by each.
         device_id: "all", "none", or selectors of GPUs and MIG devices; numbers of IMEX channels.
         no_all_device: whether the device "all" is left out.
+        capabilities: of the driver, whose files the devices come with; () for all.
         vendor, device_class: of the kind.
         nvidia_cdi_hook_path: the program of hooks.
         ldconfig_path: what it is told to use, "" for its own choice.
@@ -52,6 +53,7 @@ class Options(Record):
     device_name_strategy: tuple[str, ...] = ("index", "uuid")
     device_id: tuple[str, ...] = ("all",)
     no_all_device: bool = False
+    capabilities: tuple[str, ...] = ()
     vendor: str = "nvidia.com"
     device_class: str = "gpu"
     nvidia_cdi_hook_path: str = "/usr/bin/nvidia-cdi-hook"
@@ -140,6 +142,7 @@ def from_values(values: dict[str, Any]) -> Options:
         device_name_strategy=values["device-name-strategy"],
         device_id=values["device-id"],
         no_all_device=values["no-all-device"],
+        capabilities=() if "all" in values["capabilities"] else values["capabilities"],
         vendor=values["vendor"],
         device_class=values["class"],
         nvidia_cdi_hook_path=values["nvidia-cdi-hook-path"],

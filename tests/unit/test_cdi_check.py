@@ -217,7 +217,9 @@ def test_files_that_say_nothing_are_held_against_the_host(
     )
 
 
-@pytest.mark.parametrize("options", [["--device-id=1,2"], ["--mode=management"]])
+@pytest.mark.parametrize(
+    "options", [["--device-id=1,2"], ["--mode=management"], ["--capabilities=compute"]]
+)
 def test_a_file_is_checked_by_what_it_was_generated_by(
     dgx_a100: Path,
     tmp_path: Path,

@@ -326,6 +326,44 @@ def test_chosen_devices(
     assert names(document) == found
 
 
+@pytest.mark.parametrize("mode", ["nvml", "management"])
+def test_devices_of_some_capabilities(
+    make: Callable[..., dict[str, Any]], workstation: Path, mode: str
+) -> None:
+    """Only files change: devices are the same. No link leads to what is left out."""
+    full = make(workstation, mode=mode)
+    document = make(workstation, mode=mode, capabilities=("compute", "utility"))
+    assert names(document) == names(full)
+    for name in names(document):
+        assert set(nodes(document, name)) <= set(nodes(full, name))
+    files = paths(document)
+    assert files < paths(full)
+    libraries = {path.rpartition("/")[2].partition(".so")[0] for path in files if ".so" in path}
+    assert {"libcuda", "libnvidia-ml"} <= libraries
+    assert not libraries & {"libnvidia-encode", "libnvcuvid", "libGLX_nvidia", "libnvidia-glcore"}
+    bins = {path.rpartition("/")[2] for path in files if "/bin/" in path}
+    assert "nvidia-smi" in bins
+    given = {path.rpartition("/")[2] for path in files}
+    for hook in document["containerEdits"]["hooks"]:
+        links = [arg for arg in hook["args"] if "::" in arg]
+        made = {link.rpartition("/")[2] for link in links}
+        for link in links:
+            assert link.partition("::")[0].rpartition("/")[2] in given | made, link
+
+
+def test_devices_for_computing_have_no_tools(
+    make: Callable[..., dict[str, Any]], dgx_a100: Path
+) -> None:
+    files = paths(make(dgx_a100, capabilities=("compute",)))
+    assert not [path for path in files if "nvidia-smi" in path or "libnvidia-ml" in path]
+    assert [path for path in files if "libcuda.so" in path]
+
+
+def paths(document: dict[str, Any]) -> set[str]:
+    """Return the files that all devices of a document come with."""
+    return {mount["containerPath"] for mount in document["containerEdits"]["mounts"]}
+
+
 def test_no_device_called_all(make: Callable[..., dict[str, Any]], mx150: Path) -> None:
     assert names(make(mx150, no_all_device=True, device_name_strategy=("index",))) == ["0"]
 
@@ -364,6 +402,16 @@ def test_the_dummy_device(make: Callable[..., dict[str, Any]], dgx_a100: Path) -
         ),
         ({"mode": "imex"}, MissingDeviceError, 'invalid CDI Spec: failed add device "all": '),
         ({"mode": "imex", "device_id": ("a",)}, RequestError, 'invalid IMEX channel: "a"'),
+        (
+            {"capabilities": ("compute", "x")},
+            RequestError,
+            "unsupported driver capability: x",
+        ),
+        (
+            {"capabilities": ("compute",), "mode": "gds"},
+            RequestError,
+            "discovery mode gds: --capabilities: its devices come with no files of these",
+        ),
         ({"config_search_path": ("/x",)}, RequestError, "/x: not below the driver root "),
     ],
 )
@@ -594,12 +642,19 @@ def test_a_file_is_for_everybody_to_read(tmp_path: Path) -> None:
 
 
 def test_a_stamp_says_the_options(tmp_path: Path) -> None:
-    options = Options(driver_root="/a b", device_id=("0", "1"), no_all_device=True, no_ipc=True)
+    options = Options(
+        driver_root="/a b",
+        device_id=("0", "1"),
+        no_all_device=True,
+        capabilities=("compute", "utility"),
+        no_ipc=True,
+    )
     lines = stamp(options, "535.1")
     flags, version = read_stamp(to_text({"a": 1}, "yaml", lines))
     assert flags == option_words(options)
     assert flags == [
         *("--driver-root=/a b", "--device-id=0,1", "--no-all-device"),
+        "--capabilities=compute,utility",
         "--feature-flag=disable-ipc-discoverer",
     ]
     assert version == "535.1"
