@@ -17,6 +17,7 @@ from ..plan import (
 from .checks import check_inventory, check_request
 from .compat import compat_directory
 from .devices import device_operations
+from .operations import LOADER_CACHE, found_as, unique
 from .policy import (
     EXTRA_LINKS,
     application_profile,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ..model import Gpu, Inventory, Library, Request
     from ..plan import Operation
 
-_LOADER_CACHE = "/etc/ld.so.cache"
 _PROFILES = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
 
@@ -62,7 +62,12 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
     if request.requirements:
         from .requirements import check_requirements
 
-        check_requirements(inventory, selection.gpus, request.requirements)
+        check_requirements(
+            request.requirements,
+            cuda=inventory.cuda_version,
+            driver=inventory.driver_version,
+            gpus=[(gpu.arch, gpu.brand) for gpu in selection.gpus],
+        )
     libraries = _granted(inventory, request)
     operations = (
         *_proc_files(inventory),
@@ -78,7 +83,7 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
         *_environment(inventory, request),
     )
     return Plan(
-        operations=_unique(operations),
+        operations=unique(operations),
         warnings=(*inventory.warnings, *_warnings(inventory, request)),
         dependencies=inventory.dependencies,
         driver_version=inventory.driver_version,
@@ -89,16 +94,6 @@ def _granted(inventory: Inventory, request: Request) -> list[Library]:
     if request.layout.mirrors_host and inventory.extras is not None:
         return list(inventory.extras.libraries)
     return [library for library in inventory.libraries if is_granted(library, request.capabilities)]
-
-
-def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    """Keep the first operation for each place; rules and the like have no place."""
-    taken: dict[str, Operation] = {}
-    return tuple(
-        operation
-        for operation in operations
-        if not operation.path or taken.setdefault(operation.path, operation) is operation
-    )
 
 
 def _proc_files(inventory: Inventory) -> Iterator[Operation]:
@@ -162,21 +157,15 @@ def _library_directory(request: Request, library: Library) -> str:
     return request.layout.libs32_dir if library.bits == 32 else request.layout.libs_dir
 
 
-def _found_as(library: Library) -> str:
-    """Return the name that programs ask for, and find the file by: its SONAME, if it is usable."""
-    soname = library.soname
-    return _basename(library.path) if soname in ("", ".", "..") or "/" in soname else soname
-
-
 def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
     """Link SONAMEs to the mounted files: the loader cache lists the links."""
     for library in libraries:
         directory = _library_directory(request, library)
         name = _basename(library.path)
-        if _found_as(library) != name:
+        if found_as(library) != name:
             yield Symlink(
                 origin="soname",
-                path=_join(directory, _found_as(library)),
+                path=_join(directory, found_as(library)),
                 target=name,
                 overwrite=True,
             )
@@ -238,11 +227,11 @@ def _loader_cache(
     compat, _ = compat_directory(inventory, request)
     yield LoaderCache(
         origin="loader-cache",
-        path=_LOADER_CACHE,
+        path=LOADER_CACHE,
         libraries=tuple(
             (name, _join(_library_directory(request, library), name), library.bits)
             for library in libraries
-            for name in (_found_as(library),)
+            for name in (found_as(library),)
         ),
         directories=(compat,) if compat else (),
     )

@@ -12,26 +12,35 @@ from .checks import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from ..model import Gpu, Inventory
+    from ..model import Inventory
 
+_UNKNOWN = (("", ""),)  # without a GPU
 _OPERATORS = ("=", "!=", "!", "<", "<=", ">", ">=")
 _ADVICE = ", please update your driver to a newer version, or use an earlier cuda container"
 
 
 def check_requirements(
-    inventory: Inventory, gpus: tuple[Gpu, ...], requirements: Iterable[str]
+    requirements: Iterable[str], *, cuda: str, driver: str, gpus: Sequence[tuple[str, str]]
 ) -> None:
     """Refuse where a requirement does not hold for each of the GPUs.
+
+    What is not known is "".
+
+    Args:
+        requirements: expressions.
+        cuda: its version.
+        driver: its version.
+        gpus: compute capability and brand of each.
 
     Raises:
         RequirementError: it is no such expression, or does not hold; its first clause is named.
     """
     for text in requirements:
-        for gpu in gpus or (None,):
+        for arch, brand in gpus or _UNKNOWN:
             try:
-                holds = _holds(text, _known(inventory, gpu))
+                holds = _holds(text, _known(cuda, driver, arch, brand))
             except RequirementError as error:
                 error.hint = f"in the requirement '{shown(text)}'"
                 raise
@@ -43,21 +52,17 @@ def check_requirements(
 
 def are_undecided(inventory: Inventory, requirements: Iterable[str]) -> bool:
     """Tell whether what is not known could change the answer of `check_requirements`."""
-    known = {(gpu.arch, gpu.brand): _known(inventory, gpu) for gpu in inventory.gpus}
+    cuda, driver = inventory.cuda_version, inventory.driver_version
+    gpus = {(gpu.arch, gpu.brand) for gpu in inventory.gpus} or _UNKNOWN
     return any(
-        _is_undecided(text, values)
+        _is_undecided(text, _known(cuda, driver, arch, brand))
         for text in requirements
-        for values in known.values() or (_known(inventory, None),)
+        for arch, brand in gpus
     )
 
 
-def _known(inventory: Inventory, gpu: Gpu | None) -> dict[str, str]:
-    return {
-        "cuda": inventory.cuda_version,
-        "driver": inventory.driver_version,
-        "arch": gpu.arch if gpu else "",
-        "brand": gpu.brand if gpu else "",
-    }
+def _known(cuda: str, driver: str, arch: str, brand: str) -> dict[str, str]:
+    return {"cuda": cuda, "driver": driver, "arch": arch, "brand": brand}
 
 
 def _holds(text: str, known: dict[str, str]) -> bool:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from ..errors import MissingDeviceError, UnknownDeviceError, shown
-from ..model import DeviceFile, Gpu, Inventory
 from ..plan import BindMount, DeviceAccess, DeviceNode, Group, LoaderCache, Plan, Symlink
+from .operations import LOADER_CACHE, found_as, unique
 from .requirements import check_requirements
 
 TYPE_CHECKING = False
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .._discover.tegra import Tegra
-    from ..model import Library
     from ..plan import Operation
 
-_LOADER_CACHE = "/etc/ld.so.cache"
 _INDEX = "0"  # a Jetson has one GPU
 
 
@@ -45,7 +43,12 @@ def plan_tegra(
     """
     check_devices(devices)
     if requirements:
-        check_requirements(_inventory(tegra), (_gpu(tegra),), requirements)
+        check_requirements(
+            requirements,
+            cuda=tegra.cuda_version,
+            driver=tegra.driver_version,
+            gpus=((tegra.arch, ""),),
+        )
     if devices and not tegra.nodes:
         raise MissingDeviceError(
             "no device that the CSV files name is there",
@@ -58,7 +61,7 @@ def plan_tegra(
         _loader_cache(tegra, compat, libraries),
     )
     return Plan(
-        operations=_unique(operations),
+        operations=unique(operations),
         warnings=tegra.warnings,
         dependencies=tegra.dependencies,
         driver_version=tegra.driver_version,
@@ -110,57 +113,20 @@ def _links(tegra: Tegra) -> Iterator[Operation]:
     mounted = {file.target for file in tegra.files}
     for library in tegra.libraries:
         directory, _, name = library.path.rpartition("/")
-        if library.path in mounted and _found_as(library) != name:
-            path = f"{directory}/{_found_as(library)}"
+        if library.path in mounted and found_as(library) != name:
+            path = f"{directory}/{found_as(library)}"
             yield Symlink(origin="soname", path=path, target=name, overwrite=True)
-
-
-def _found_as(library: Library) -> str:
-    soname = library.soname
-    return library.path.rpartition("/")[2] if soname in ("", ".", "..") else soname
 
 
 def _loader_cache(tegra: Tegra, compat: str, more: Sequence[tuple[str, str, int]]) -> Operation:
     libraries = {
         f"{library.path.rpartition('/')[0]}/{name}": name
         for library in tegra.libraries
-        for name in (_found_as(library),)
+        for name in (found_as(library),)
     }
     return LoaderCache(
         origin="loader-cache",
-        path=_LOADER_CACHE,
+        path=LOADER_CACHE,
         libraries=(*((name, path, 64) for path, name in libraries.items()), *more),
         directories=(compat,) if compat else (),
-    )
-
-
-def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    """Keep the first operation for each place; rules and groups have no place."""
-    taken: dict[str, Operation] = {}
-    return tuple(
-        operation
-        for operation in operations
-        if not operation.path or taken.setdefault(operation.path, operation) is operation
-    )
-
-
-def _gpu(tegra: Tegra) -> Gpu:
-    device = DeviceFile(path="/dev/nvidia0", major=195, minor=0)
-    return Gpu(index=0, minor=0, uuid="", pci="", model="", device=device, arch=tegra.arch)
-
-
-def _inventory(tegra: Tegra) -> Inventory:
-    """Return what requirements are compared with."""
-    return Inventory(
-        root=tegra.root,
-        proc="",
-        driver_version=tegra.driver_version,
-        cuda_version=tegra.cuda_version,
-        gpus=(_gpu(tegra),),
-        control=(),
-        libraries=(),
-        binaries=(),
-        firmware=(),
-        ipcs=(),
-        proc_files=(),
     )
