@@ -10,7 +10,7 @@ import subprocess
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +157,21 @@ def test_its_processes_see_the_gpu_come_and_go(
 
 
 @pytest.mark.needs_call("move_mount", "5.2")
+def cats() -> Iterator[int]:
+    """Yield the processes called cat; others may end meanwhile."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if path.read_text() == "cat\n":
+                yield int(path.parent.name)
+
+
+def namespace_of(pid: int) -> str:
+    """Return the mount namespace of a process, "" once it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    return ""
+
+
 def test_any_process_of_the_container_will_do(
     container: OciContainer, rootfs: Path, dgx_a100: Path
 ) -> None:
@@ -167,11 +182,7 @@ def test_any_process_of_the_container_will_do(
         own = os.readlink(f"/proc/{container.pid}/ns/mnt")
         others: list[int] = []
         while not others:
-            others = [
-                int(path.parent.name)
-                for path in Path("/proc").glob("[0-9]*/comm")
-                if path.read_text() == "cat\n" and os.readlink(path.parent / "ns/mnt") == own
-            ]
+            others = [pid for pid in cats() if namespace_of(pid) == own]
         other = libnvc.Target(pid=others[0])
         libnvc.apply(plan_for(dgx_a100, other, "0"), other)
         assert container.exec("nvidia-smi", "-L").stdout.count("GPU-") == 1
