@@ -16,11 +16,10 @@ from .output import OutputError, complain, hint_line, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from libnvc.model import Target
-    from libnvc.plan import Plan
+    from .container_common import Keeper
 
 _NAME = "nvidia-container-cli"
 
@@ -92,7 +91,7 @@ def main(
     *,
     program: str = "",
     ldconfig: str | None = None,
-    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None,
+    keep: Keeper | None = None,
 ) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 

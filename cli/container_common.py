@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from ._argp import Event, Parser
 
+    #: Looks at a container before it is changed; what it returns keeps the plan that was applied.
+    Keeper = Callable[[Target], Callable[[Plan], object] | None]
+
 #: Options that leave a part of the driver out of discovery, by the name `discover` has for it.
 SKIP_OPTIONS = (
     Option(name="no-persistenced", doc="Leave out the socket of nvidia-persistenced"),
@@ -87,7 +90,7 @@ class Settings(Record):
     ldconfig: str | None = None
     origin: tuple[str, ...] = ()
     no_cache: bool = False
-    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None
+    keep: Keeper | None = None
 
 
 class Log:

@@ -45,17 +45,16 @@ def keep_applied(settings: Settings, target: Target) -> Callable[[Plan], object]
     """
     if not _may_keep(settings):
         return None
+    from libnvc._kept import image_root
     from libnvc._native.flat import encode
     from libnvc._native.kept import image_key
-    from libnvc._native.path import resolve
     from libnvc.errors import NvcError
 
     words = _words(settings)
-    base = f"/proc/{target.pid}/root"
     try:
         words[words.index(f"w--pid={target.pid}")] = "w--pid="
         words[-1] = "w/"
-        image = image_key(base + (resolve(base, target.rootfs) or target.rootfs))
+        image = image_key(image_root(target))
     except (NvcError, ValueError):
         return None
     return lambda plan: _keep(plan.dependencies, settings, words, b"", encode(plan), image=image)

@@ -16,13 +16,13 @@ from .output import complain, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Wanted
-    from libnvc.model import Target
-    from libnvc.plan import Plan
+
+    from .container_common import Keeper
 
 _NAME = "nvidia-container-runtime-hook"
 _USAGE = f"""\
@@ -219,7 +219,7 @@ def command_line(
 def _configure(
     config: Config,
     argv: list[str],
-    keep: Callable[[Target], Callable[[Plan], object] | None] | None = None,
+    keep: Keeper | None = None,
 ) -> int:
     from libnvc._system.programs import search_path
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 
 from libnvc._discover.root import read_file
-from libnvc._kept import header, keep
+from libnvc._kept import header, image_root, keep
 from libnvc._native.flat import encode
 from libnvc._native.kept import Document, Edit, strings
-from libnvc._native.path import resolve
 from libnvc._oci.document import dumps, loads
 from libnvc.errors import NvcError
 
@@ -85,11 +84,10 @@ def keep_applied(
         config: the runtime's.
         origin: what called this.
     """
-    base, ldconfig = f"/proc/{target.pid}/root", ldconfig_of(config)
+    ldconfig = ldconfig_of(config)
     try:
-        rootfs = resolve(base, target.rootfs)
         document = Document(read_file(os.path.realpath(path)))
-        key = document.key(_header(origin), asks(config), f"{base}{rootfs or target.rootfs}")
+        key = document.key(_header(origin), asks(config), image_root(target))
     except (NvcError, ValueError):
         return None
     words = strings(() if ldconfig is None else (ldconfig,))

@@ -15,6 +15,7 @@ from stat import S_IMODE, S_ISDIR, S_ISREG
 from . import _build
 from ._discover.root import digest, read_file
 from ._native.kept import kept_hash, strings
+from ._native.path import resolve
 from ._record import Record
 from ._rundir import DIRECTORY, open_directory
 from .errors import NvcError
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .model import Identity
+    from .model import Identity, Target
 
 #: Where they are.
 PLANS = f"{DIRECTORY}/plans"
@@ -137,6 +138,16 @@ def header(program: str, name: str, config: str, environment: Mapping[str, str])
     """
     variables = (environment.get(name, "") for name in ("PATH", "CUDA_MPS_PIPE_DIRECTORY"))
     return strings((program, name, config, *variables))
+
+
+def image_root(target: Target) -> str:
+    """Return the root of a container that still shows the host's files, by way of its process.
+
+    Raises:
+        NvcError: it cannot be looked up.
+    """
+    base = f"/proc/{target.pid}/root"
+    return base + (resolve(base, target.rootfs) or target.rootfs)
 
 
 def _name(key: bytes) -> str:
