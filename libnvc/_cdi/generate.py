@@ -24,7 +24,8 @@ from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits
 from ..errors import MissingDeviceError, ProbeError, RequestError, UnknownDeviceError, shown
 from ..model import CAPABILITIES, DriverFile, Inventory, Layout, Request
 from ..plan import Env, Plan
-from .members import SPEC, VERSIONS, Place, read_table
+from .document import drop_groups, lowest_version, simplified, union
+from .members import VERSIONS
 from .options import MODES, STRATEGIES, Options
 
 TYPE_CHECKING = False
@@ -53,10 +54,13 @@ _MANAGEMENT = (
 _OTHER_MODES = ("nvidia-fs", "nvidia-nvswitch", "nvidia-nvlink")
 
 _EVERYTHING = tuple(name for name in CAPABILITIES if name != "compat32")
-_NO_PICTURES = tuple(name for name in _EVERYTHING if name not in ("graphics", "display"))
+#: Whose files devices come with, by the mode; none in others.
+_CAPABILITIES = {
+    "nvml": _EVERYTHING,
+    "management": tuple(name for name in _EVERYTHING if name not in ("graphics", "display")),
+}
 _DISPLAYS = ("DGX Display", "NVIDIA DGX Display")
 _CHANNELS = 1 << 20
-_PATHS = {"deviceNodes": "path", "mounts": "containerPath"}
 
 _VOID = Env(origin="driver", path="", name="NVIDIA_VISIBLE_DEVICES", value="void")
 _EMPTY = {"env": ["NVCT_EMPTY_DEVICE="]}
@@ -91,11 +95,7 @@ def generate(options: Options) -> Generated:
     if mode == "wsl":
         what = "the Windows Subsystem for Linux"
         raise RequestError(f"discovery mode {mode}: not supported: drivers of {what}")
-    if options.capabilities and mode not in ("nvml", "management"):
-        raise RequestError(
-            f"discovery mode {mode}: --capabilities: its devices come with no files of these",
-            hint="leave the option out; the modes nvml and management know it",
-        )
+    _check_capabilities(options, mode)
     file = _File(options)
     if options.library_search_path and mode != "csv":
         file.warn("Ignoring library-search-path: the driver's libraries are found by themselves")
@@ -123,12 +123,6 @@ def _check(options: Options) -> None:
             raise RequestError(
                 f"invalid device name strategy: {shown(strategy)}", hint=f"known are {known}"
             )
-    for capability in options.capabilities:
-        if capability not in _EVERYTHING:
-            raise RequestError(
-                f"unsupported driver capability: {shown(capability)}",
-                hint=f"known are {', '.join(_EVERYTHING)}",
-            )
     for name, value, kind in (
         ("vendor", options.vendor, f"{options.vendor}/gpu"),
         ("class", options.device_class, f"nvidia.com/{options.device_class}"),
@@ -142,6 +136,18 @@ def _check(options: Options) -> None:
         )
     if not options.device_id or not options.device_name_strategy:
         raise RequestError("no device is asked for, or no name for devices")
+
+
+def _check_capabilities(options: Options, mode: str) -> None:
+    known = _CAPABILITIES.get(mode, ())
+    for capability in options.capabilities:
+        if capability not in known:
+            raise RequestError(
+                f"discovery mode {mode}: unsupported driver capability: {shown(capability)}",
+                hint=f"known are {', '.join(known)}"
+                if known
+                else f"devices of the mode {mode} come with no files of capabilities",
+            )
 
 
 def _mode(options: Options) -> str:
@@ -177,9 +183,7 @@ class _File:
     def add_gpus(self) -> None:
         """Add GPUs and MIG devices."""
         inventory = self._probed(self._discover())
-        request = Request(
-            capabilities=self._capabilities(_EVERYTHING), layout=Layout(mirrors_host=True)
-        )
+        request = Request(capabilities=self._capabilities("nvml"), layout=Layout(mirrors_host=True))
         self._set_common(make_plan(inventory, request))
         if "none" in self._options.device_id:
             self._devices["none"] = _EMPTY
@@ -235,7 +239,7 @@ class _File:
         self._program = self._program.replace(disabled=self._program.disabled | {NODES})
         inventory = self._discover()
         request = Request(
-            capabilities=self._capabilities(_NO_PICTURES),
+            capabilities=self._capabilities("management"),
             layout=Layout(mirrors_host=True),
             device_nodes=False,
             device_rules=False,
@@ -307,10 +311,8 @@ class _File:
         )
         return scoped(found, options.capabilities) if options.capabilities else found
 
-    def _capabilities(self, known: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of the ones that a mode has that are asked for."""
-        asked = self._options.capabilities or known
-        return tuple(name for name in known if name in asked)
+    def _capabilities(self, mode: str) -> tuple[str, ...]:
+        return self._options.capabilities or _CAPABILITIES[mode]
 
     def _set_common(self, plan: Plan) -> None:
         self._common = plan
@@ -352,7 +354,7 @@ class _File:
         Raises:
             RequestError: a version is asked for that cannot say it.
         """
-        common = _simplified(self._said(self._common))
+        common = simplified(self._said(self._common))
         devices = dict(self._devices)
         if not devices:
             raise MissingDeviceError(
@@ -360,12 +362,12 @@ class _File:
             )
         is_dummy = "none" in self._options.device_id
         if not (self._options.no_all_device or is_dummy):
-            devices.setdefault("all", _union(devices.values()))
+            devices.setdefault("all", union(devices.values()))
         document = {
             "cdiVersion": "",
             "kind": f"{self._options.vendor}/{self._options.device_class}",
             "devices": [
-                {"name": name, "containerEdits": _simplified(devices[name], common)}
+                {"name": name, "containerEdits": simplified(devices[name], common)}
                 for name in sorted(devices)
             ],
             "containerEdits": common,
@@ -380,7 +382,7 @@ class _File:
     def _set_version(self, document: Document) -> None:
         highest = self._options.max_cdi_version or VERSIONS[-1]
         version, why = lowest_version(document)
-        if VERSIONS.index(version) > VERSIONS.index(highest) and _drop_groups(document):
+        if VERSIONS.index(version) > VERSIONS.index(highest) and drop_groups(document):
             self._warnings.append(
                 f"additionalGids are left out: CDI {highest} does not have them; users in "
                 "containers who are not root may be denied device nodes"
@@ -393,22 +395,6 @@ class _File:
                 "letter; a driver root of its own needs 0.5.0",
             )
         document["cdiVersion"] = version
-
-
-def lowest_version(document: Document) -> tuple[str, str]:
-    """Return the lowest version of CDI that has all of a document, and what needs it.
-
-    Raises:
-        RequestError: the document is no CDI file.
-    """
-    place = Place()
-    try:
-        read_table({**document, "cdiVersion": VERSIONS[-1]}, place, SPEC)
-    except ValueError as error:
-        raise RequestError(f"invalid CDI Spec: {error}") from None
-    if "." in document["kind"].partition("/")[2]:
-        place.inside("kind").need("0.6.0", ", a class with a dot")
-    return place.needed()
 
 
 def _disabled(options: Options) -> frozenset[str]:
@@ -471,46 +457,3 @@ def _names(gpu: Gpu, mig: MigDevice | None, strategies: tuple[str, ...]) -> Iter
 def _number(path: str) -> int:
     digits = path.rpartition("/channel")[2]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 8 else -1
-
-
-def _union(several: Iterable[Document]) -> Document:
-    union: Document = {}
-    for edits in several:
-        for member, items in edits.items():
-            union.setdefault(member, []).extend(items)
-    return union
-
-
-def _simplified(edits: Document, common: Document | None = None) -> Document:
-    """Return edits without what is there twice, or in what all devices get, in order."""
-    simple: Document = {}
-    for member, items in edits.items():
-        kept: list[Any] = []
-        for item in items:
-            if item not in kept:
-                kept.append(item)
-        if member in _PATHS:
-            kept = _by_depth(kept, _PATHS[member])
-        elif member == "additionalGids":
-            kept.sort()
-        simple[member] = kept
-    if common is None:
-        return simple
-    own = {
-        member: [item for item in items if item not in common.get(member, ())]
-        for member, items in simple.items()
-    }
-    own = {member: items for member, items in own.items() if items}
-    return own or simple  # a device that changes nothing is none
-
-
-def _by_depth(items: list[Document], member: str) -> list[Document]:
-    """Sort by number of components, then by name, of a path."""
-    return sorted(items, key=lambda item: (item[member].count("/"), item[member]))
-
-
-def _drop_groups(document: Document) -> bool:
-    """Take additional groups out of a document; return whether there were any."""
-    edits = [document["containerEdits"], *(d["containerEdits"] for d in document["devices"])]
-    dropped = [part.pop("additionalGids", None) for part in edits]
-    return any(dropped)

@@ -7,6 +7,7 @@ be asked for. Who says it beforehand gets those of some capabilities.
 
 from __future__ import annotations
 
+from .operations import found_as
 from .policy import is_granted
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def scoped(inventory: Inventory, capabilities: Collection[str]) -> Inventory:
 
 def _scoped(extras: Extras, capabilities: Collection[str]) -> Extras:
     libraries = tuple(lib for lib in extras.libraries if is_granted(lib, capabilities))
-    names = {_base(lib.path) for lib in libraries} | {lib.soname for lib in libraries}
+    names = {_base(lib.path) for lib in libraries} | {found_as(lib) for lib in libraries}
     links = {link.path: link for link in extras.links if _base(link.target) in names}
     while True:  # links to links
         names |= {_base(path) for path in links}

@@ -405,12 +405,17 @@ def test_the_dummy_device(make: Callable[..., dict[str, Any]], dgx_a100: Path) -
         (
             {"capabilities": ("compute", "x")},
             RequestError,
-            "unsupported driver capability: x",
+            "discovery mode nvml: unsupported driver capability: x",
         ),
         (
             {"capabilities": ("compute",), "mode": "gds"},
             RequestError,
-            "discovery mode gds: --capabilities: its devices come with no files of these",
+            "discovery mode gds: unsupported driver capability: compute",
+        ),
+        (
+            {"capabilities": ("graphics",), "mode": "management"},
+            RequestError,
+            "discovery mode management: unsupported driver capability: graphics",
         ),
         ({"config_search_path": ("/x",)}, RequestError, "/x: not below the driver root "),
     ],
