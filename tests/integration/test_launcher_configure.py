@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from libnvc.testing import NamespaceContainer, make_rootfs
-from tests.integration.kept_host import CLI, Given, KeptHost
+from tests.integration.kept_host import CLI, Given, KeptHost, until_native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,11 +63,7 @@ class Configures:
 
     def settle(self, *options: str, **more: object) -> Given:
         """Run it until the native program does it alone; return the last."""
-        for _ in range(20):
-            given = self(*options, **more)  # type: ignore[arg-type]
-            if given.is_native:
-                return given
-        raise AssertionError("nothing is kept")
+        return until_native(lambda: self(*options, **more))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
