@@ -156,7 +156,6 @@ def test_its_processes_see_the_gpu_come_and_go(
         process.stdin.close()
 
 
-@pytest.mark.needs_call("move_mount", "5.2")
 def cats() -> Iterator[int]:
     """Yield the processes called cat; others may end meanwhile."""
     for path in Path("/proc").glob("[0-9]*/comm"):
@@ -172,6 +171,7 @@ def namespace_of(pid: int) -> str:
     return ""
 
 
+@pytest.mark.needs_call("move_mount", "5.2")
 def test_any_process_of_the_container_will_do(
     container: OciContainer, rootfs: Path, dgx_a100: Path
 ) -> None:
