@@ -7,6 +7,7 @@ The driver is a simulated one in a directory of its own, which config.toml names
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -238,7 +239,9 @@ def running(validate_oci: Callable[[object], None]) -> Callable[[Path, str], dic
     """
 
     def find(directory: Path, name: str) -> dict[str, Any]:
-        found = sorted(directory.rglob(f"{name}/**/config.json"))  # crun keeps a copy
+        walked = os.walk(directory)  # engines remove directories meanwhile, which it passes over
+        places = sorted(Path(place) for place, _, files in walked if "config.json" in files)
+        found = [place / "config.json" for place in places if name in place.parts]
         documents: list[dict[str, Any]] = [json.loads(path.read_text()) for path in found]
         for document in documents:
             validate_oci(document)
