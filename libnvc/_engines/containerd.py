@@ -31,6 +31,10 @@ _LOST = (
     "containerd before 2.1 has no runtime runc any more: run `containerd config default` into the "
     "main file first, or use --nvidia-set-as-default"
 )
+_OLD = (
+    "containerd 2 reads nothing of plugins.cri: with version = 2 at the file's top its name is "
+    f'plugins."{_PLUGINS[2]}"'
+)
 #: for want of a runtime to copy from
 _PLAIN = {
     "privileged_without_host_devices": False,
@@ -91,6 +95,7 @@ def configure(
         warnings.append("Could not infer options from runtimes [runc crun]")
     entry = _entry(path, entry or dict(_PLAIN), version, runtime)
     if version == 1:
+        warnings.append(_OLD)
         table(path, main, keys.entry[:-1])
 
         def change(document: Document) -> None:

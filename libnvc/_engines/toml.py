@@ -121,6 +121,8 @@ def edit(path: str, data: bytes, change: Callable[[MutableMapping[str, Any]], No
         text = _without(text, keys)
     for keys, value in _added(document, wanted):
         text = inserted(text, keys, value)
+    for keys, value in _changed(document, wanted):
+        text = _replaced(text, keys, value)
     new = text.encode()
     if says(new, wanted):
         return new
@@ -157,6 +159,45 @@ def _added(
             yield from _added(document[key], value, (*names, key))
 
 
+def _changed(
+    document: Mapping[str, Any], wanted: Mapping[str, Any], names: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what two documents have differently: keys and the second's value."""
+    for key in document.keys() & wanted.keys():
+        before, value = document[key], wanted[key]
+        if isinstance(value, dict) and isinstance(before, dict):
+            yield from _changed(before, value, (*names, key))
+        elif before != value:
+            yield (*names, key), value
+
+
+def _replaced(text: str, keys: tuple[str, ...], value: Any) -> str:
+    """Return a text with another value for a key that has a line of its own."""
+    lines = lines_of(text)
+    start, end = find_section(lines, keys[:-1]) or (0, 0)
+    for index in range(start, end):
+        line = lines[index]
+        if found := re.match(_key_line(keys[-1]), line):
+            lines[index] = found.group() + value_text(value) + line[_value_end(line) :]
+    return "".join(lines)
+
+
+def _value_end(line: str) -> int:
+    """Return where the value on a line ends: before the spaces in front of a comment."""
+    for mark in re.finditer(r"[ \t]*(#|\r?\n|$)", line):
+        try:
+            tomllib.loads(line[: mark.start()])
+        except ValueError:
+            continue  # a "#" in a string
+        return mark.start()
+    return len(line)
+
+
+def _key_line(key: str) -> str:
+    """Return a pattern for what comes before the value of this key on its line."""
+    return rf"[ \t]*[\"']?{re.escape(key)}[\"']?[ \t]*=[ \t]*"
+
+
 def inserted(text: str, keys: tuple[str, ...], value: Any) -> str:
     """Return a text with a new key after the header of its table, or with a new table at the end.
 
@@ -187,9 +228,7 @@ def _without(text: str, keys: tuple[str, ...]) -> str:
             was_out, is_out, table = is_out, header[: len(keys)] == keys, header
             if is_out and not was_out and kept and not kept[-1].strip():
                 kept.pop()  # the blank line before it
-        is_key = table == keys[:-1] and re.match(
-            rf"[ \t]*[\"']?{re.escape(keys[-1])}[\"']?[ \t]*=", line
-        )
+        is_key = table == keys[:-1] and re.match(_key_line(keys[-1]), line)
         if not is_out and not is_key:
             kept.append(line)
     return "".join(kept)

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 _CONFIG = """\
 version = 2
-root = "{directory}/root"
-state = "{directory}/state"
 disabled_plugins = [{disabled}]
-[grpc]
-  address = "{directory}/socket"
 """
 
 _PLUGIN = '"io.containerd.grpc.v1.cri"'
@@ -83,9 +79,7 @@ class Containerd:
         self._environment = dict(environment)
         self._host = list(host)
         self._configure = configure
-        self._configuration = _CONFIG.format(
-            directory=directory, disabled=_PLUGIN if handlers is None else ""
-        )
+        self._configuration = _CONFIG.format(disabled=_PLUGIN if handlers is None else "")
         if handlers is not None:
             self._configuration += _CRI.format(sandbox=sandbox)
             if cdi is not None:
@@ -100,7 +94,14 @@ class Containerd:
         config.write_text(self._configuration)
         if self._configure is not None:
             self._configure(config)
-        self._daemon.start([*private_mounts(), *self._host, "containerd", "--config", config])
+        here = self.directory
+        self._daemon.start(
+            [
+                *(*private_mounts(), *self._host, "containerd", "--config", config),
+                *("--root", here / "root", "--state", here / "state"),
+                *("--address", here / "socket"),
+            ]
+        )
         return self
 
     def __exit__(

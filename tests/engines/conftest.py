@@ -40,8 +40,10 @@ SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: Who runs rootless engines.
 UID = 4711
 
-#: The newer Docker, 63 MB; bookworm has runc and all else that it needs.
-NEWER_SUITE = "trixie"
+#: Newer Dockers, 63 MB each: 26 with containerd 1.7, 28 with 2.1. Bookworm has runc and all else
+#: that they need.
+NEWER_SUITES = ("trixie", "forky")
+SUITES = ("bookworm", *NEWER_SUITES)
 NEWER_DOCKER = ("containerd", "docker-cli", "docker.io")
 
 
@@ -107,11 +109,11 @@ def configured(commands: Path, nvidia_runtime: Path) -> Callable[..., Callable[[
 
     def make(engine: str, *options: str) -> Callable[[Path], None]:
         def configure(path: Path) -> None:
-            words = [*("runtime", "configure", f"--runtime={engine}", f"--config={path}"), *options]
+            words = ["runtime", "configure", f"--runtime={engine}", f"--config={path}"]
             if engine == "containerd":
                 words.append(f"--drop-in-config={path.parent}/conf.d/99-nvidia.toml")
-            words.append(f"--nvidia-runtime-path={nvidia_runtime}")
-            state = {"XDG_STATE_HOME": str(path.parent / "state")}
+            words += [f"--nvidia-runtime-path={nvidia_runtime}", *options]
+            state = {"XDG_STATE_HOME": str(path.parent / "kept")}
             subprocess.run([commands / "nvidia-ctk", *words], check=True, env=state)
 
         return configure
@@ -161,29 +163,37 @@ def environment(
 @pytest.fixture(scope="session")
 def newer_docker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[Path]:
-    """Return the directories of the newer Docker's programs: fetched once, not installed."""
-    assert request.config.cache is not None
-    prefix = Path(str(request.config.cache.mkdir("docker"))) / NEWER_SUITE
-    if not prefix.exists():
-        new = prefix.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)
-        directory = tmp_path_factory.mktemp("packages") / "docker"
-        try:
-            unpack(fetch_packages(directory, NEWER_SUITE, NEWER_DOCKER), new)
-        except CannotFetchError as error:
-            pytest.skip(f"the newer Docker: {error}")
-        new.rename(prefix)
-    return [prefix / "usr/bin", prefix / "usr/sbin"]
+) -> Callable[[str], list[Path]]:
+    """Give the directories of a suite's Docker: fetched once, not installed."""
+
+    def get(suite: str) -> list[Path]:
+        assert request.config.cache is not None
+        prefix = Path(str(request.config.cache.mkdir("docker"))) / suite
+        if not prefix.exists():
+            new = prefix.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            directory = tmp_path_factory.mktemp("packages") / "docker"
+            try:
+                unpack(fetch_packages(directory, suite, NEWER_DOCKER), new)
+            except CannotFetchError as error:
+                pytest.skip(f"the newer Docker: {error}")
+            new.rename(prefix)
+        return [prefix / "usr/bin", prefix / "usr/sbin"]
+
+    return get
 
 
-@pytest.fixture(scope="session", params=["bookworm", NEWER_SUITE])
-def engine_path(request: pytest.FixtureRequest) -> list[Path]:
-    """Return what gives an engine of one Debian or another."""
-    if request.param == "bookworm":
-        return []
-    newer: list[Path] = request.getfixturevalue("newer_docker")
-    return newer
+@pytest.fixture(scope="session", params=SUITES)
+def suite(request: pytest.FixtureRequest) -> str:
+    """Return the name of the Debian whose engines are driven."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def engine_path(suite: str, newer_docker: Callable[[str], list[Path]]) -> list[Path]:
+    """Return the directories of that Debian's engines: none for bookworm, they are installed."""
+    return newer_docker(suite) if suite in NEWER_SUITES else []
 
 
 @pytest.fixture(scope="session")

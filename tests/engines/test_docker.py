@@ -165,6 +165,13 @@ def test_devices_of_a_cdi_file(
         assert run("true").returncode == 125
 
 
+@pytest.mark.parametrize("suite", ["forky"], indirect=True)
+def test_docker_28_lists_the_devices_of_a_cdi_file(dockerd: Dockerd) -> None:
+    told = json.loads(dockerd.docker("info", "--format={{json .DiscoveredDevices}}").stdout)
+    names = {device["ID"] for device in told if device["Source"] == "cdi"}
+    assert {"nvidia.com/gpu=0", "nvidia.com/gpu=7", "nvidia.com/gpu=all"} <= names
+
+
 def test_an_unknown_device_of_a_cdi_file_stops_the_container(
     dockerd: Dockerd, plain: str, engine_path: list[Path]
 ) -> None:

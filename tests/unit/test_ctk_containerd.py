@@ -187,13 +187,30 @@ def test_c2_version_1_is_edited_in_place(configure: Run, main: Path, drop_in: Pa
     for comment in ("# the first version   # needs no number", "# any", "# old"):
         assert comment in main.read_text()
     before = main.read_text()
-    assert configure("--cdi.enabled").messages == [
-        *[m for m in configure("--cdi.enabled").messages if m.startswith("warning")],
-        f"info Nothing to change in {main}",
-    ]
+    *_, warned, nothing = configure("--cdi.enabled").messages
+    assert warned.startswith("warning containerd 2 reads nothing of plugins.cri: with version = 2")
+    assert nothing == f"info Nothing to change in {main}"
     assert main.read_text() == before
     assert configure("--unset").status == 0
     assert main.read_text() == VERSION_1
+
+
+def test_a_changed_value_leaves_the_rest_of_its_line(configure: Run, main: Path) -> None:
+    """In any layout, there and back."""
+    text = """\
+[plugins.cri]
+  stream_server_port = "0"  # any
+  [plugins.cri.containerd]
+    default_runtime_name =\t"ru#nc"\t # a "#" = in it
+    [plugins.cri.containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"  # not the old one
+"""
+    main.write_text(text)
+    assert configure("--set-as-default").status == 0
+    changed = '    default_runtime_name =\t"nvidia"\t # a "#" = in it\n'
+    assert changed in main.read_text().splitlines(keepends=True)
+    assert configure("--unset").status == 0
+    assert main.read_text() == text
 
 
 def test_c2_the_default_goes_without_the_flag(configure: Run, main: Path, drop_in: Path) -> None:
