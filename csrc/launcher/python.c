@@ -92,9 +92,11 @@ int python_exec(const struct self *self, const char *program, char *const *argum
 	for (size_t i = 0; i < count; i++)
 		words[at++] = arguments[i];
 	(void)execve(interpreter, (char *const *)(const void *)words, environment);
-	say(self_base(self->name),
-	    "could not exec '%s', as %s" SCRIPT " names it: %s: install libnvc anew", interpreter,
-	    self->directory, strerror(errno));
+	int failed = errno;
+	say(self_base(self->name), "could not exec '%s', as %s" SCRIPT " names it: %s: %s",
+	    interpreter, self->directory, strerror(failed),
+	    failed == EACCES ? "let everyone read and pass the directories it is installed in"
+	                     : "install libnvc anew");
 	free(words);
 	return 1;
 }

@@ -97,9 +97,8 @@ class Containerd:
         here = self.directory
         self._daemon.start(
             [
-                *(*private_mounts(), *self._host, "containerd", "--config", config),
-                *("--root", here / "root", "--state", here / "state"),
-                *("--address", here / "socket"),
+                *(*private_mounts(), *self._host, "containerd", f"--config={config}"),
+                *(f"--root={here}/root", f"--state={here}/state", f"--address={here}/socket"),
             ]
         )
         return self

@@ -33,12 +33,13 @@ done
 read pid rest </proc/self/stat
 echo "$pid"
 read start
-exec chroot . sh -c 'echo started; exec sleep 1000000 <dev/null >dev/null 2>&1'
+# What it says is said by a program that is loaded: the loader's cache may be changed from then on.
+exec chroot . sh -c 'echo started; read end'
 """
 
 
 class NamespaceContainer:
-    """A container with mount, pid, ipc and uts namespaces of its own, running `sleep`.
+    """A container with mount, pid, ipc and uts namespaces of its own, running a shell that waits.
 
     A context manager: entering creates it, leaving deletes it whatever happened. Between
     `create` and `start` its process still sees the host's tree, as at a prestart hook.
@@ -50,7 +51,7 @@ class NamespaceContainer:
     """
 
     def __init__(self, rootfs: Path, owner: int = 0) -> None:
-        """Take an absolute directory that has sh, sleep, and empty /dev and /proc.
+        """Take an absolute directory that has sh, and empty /dev and /proc.
 
         It must be the owner's, and lie where the owner may go.
         """

@@ -704,6 +704,17 @@ def test_interpreter_that_is_gone(place: Place) -> None:
     )
 
 
+def test_interpreter_in_a_directory_that_is_closed_to_the_user(place: Place) -> None:
+    place.interpreter.chmod(0)
+    started = place("--version")
+    assert (started.status, started.stderr) == (
+        1,
+        f"{RUNTIME}: could not exec '{place.interpreter}', as {place.bin}/{SCRIPT} "
+        "names it: Permission denied: let everyone read and pass the directories it is installed "
+        "in\n",
+    )
+
+
 # --- the hook's environment ---------------------------------------------------------------------
 
 KEPT = {
