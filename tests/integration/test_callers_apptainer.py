@@ -105,17 +105,15 @@ def apptainer(
     )
     program.chmod(0o755)
     shown = [program.parent, dgx_a100, commands.parent, Path(sys.base_prefix), image]
-    enter = ("unshare", "--mount", "--propagation", "private", "sh", "-c", MACHINE, "sh", machine)
-    become = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups")
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    enter = [*unshare, "sh", "-c", MACHINE, "sh", str(machine), *map(str, shown), "--"]
+    if request.param == "user":
+        enter += ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+    start = ("apptainer", "exec", "--no-privs", "--nvccli", "--contain", "--writable-tmpfs")
 
     def run(*command: str, asked: str | None) -> Done:
-        start = ("apptainer", "exec", "--no-privs", "--nvccli", "--contain", "--writable-tmpfs")
         return subprocess.run(
-            [
-                *(*enter, *shown, "--"),
-                *(become if request.param == "user" else ()),
-                *(*start, image, *command),
-            ],
+            [*enter, *start, image, *command],
             env={
                 "PATH": f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
                 "LC_ALL": "C",
