@@ -92,6 +92,7 @@ def main(
     program: str = "",
     ldconfig: str | None = None,
     keep: Keeper | None = None,
+    graphics: bool = False,
 ) -> int:
     """Run the command and return the exit status: 0 done, 1 anything else.
 
@@ -100,10 +101,12 @@ def main(
         program: the path of the native program, "" if it is not that which calls.
         ldconfig: as in `Settings`.
         keep: as in `Settings`.
+        graphics: as in `Settings`.
     """
     origin = (program, *argv) if program else ()
     try:
-        return _run(argv, {"ldconfig": ldconfig, "origin": origin, "keep": keep})
+        given = {"ldconfig": ldconfig, "origin": origin, "keep": keep, "graphics": graphics}
+        return _run(argv, given)
     except BaseException as error:  # Ctrl-C too: never a traceback
         complain(f"{_NAME}: {one_line(describe(error))}\n{hint_line(_NAME, error)}")
         return 1

@@ -78,6 +78,8 @@ class Settings(Record):
         no_cache: whether nothing is kept.
         keep: called with a container before it is changed; returns what is then called with the
             plan that was applied to it, or None. None: only the words decide what is kept.
+        graphics: whether capabilities of graphics bring files that no library's name covers, and
+            DRM nodes. No option either: who calls the command knows it without.
     """
 
     root: str = "/"
@@ -91,6 +93,7 @@ class Settings(Record):
     origin: tuple[str, ...] = ()
     no_cache: bool = False
     keep: Keeper | None = None
+    graphics: bool = False
 
 
 class Log:
@@ -192,6 +195,10 @@ def discover(
     mps_directory = os.environ.get("CUDA_MPS_PIPE_DIRECTORY")
     if mps_directory:
         options["mps_directory"] = mps_directory
+    if settings.graphics and request is not None:
+        from libnvc._planner.policy import shows_pictures
+
+        options["graphics"] = () if shows_pictures(request.capabilities) else None
     words = " ".join(f"no-{word}" for word in sorted(skip))
     log.info(f"requesting driver information with '{words}'")
     found = libnvc.discover(

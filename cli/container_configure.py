@@ -131,10 +131,14 @@ def configure(settings: Settings, argv: Sequence[str]) -> int:
 def _configure(settings: Settings, wish: Wish, log: Log, argv: Sequence[str]) -> int:
     import libnvc
 
+    capabilities = tuple(flag for flag in wish.flags if flag in libnvc.CAPABILITIES)
+    request = libnvc.Request(
+        devices=wish.devices, requirements=wish.requirements, capabilities=capabilities
+    )
     found = discover(
         settings,
         log,
-        libnvc.Request(devices=wish.devices, requirements=wish.requirements),
+        request,
         channels=wish.imex_channels,
         skip=wish.skipped(),
         mig_control=mig_control(config=wish.mig_config, monitor=wish.mig_monitor),
@@ -147,10 +151,7 @@ def _configure(settings: Settings, wish: Wish, log: Log, argv: Sequence[str]) ->
     log.info(f"setting rootfs to {target.rootfs}")
     log.info(f"setting bins directory to {layout.bins_dir}")
     log.info(f"setting libs directory to {layout.libs_dir}")
-    request = libnvc.Request(
-        devices=wish.devices,
-        requirements=wish.requirements,
-        capabilities=tuple(flag for flag in wish.flags if flag in libnvc.CAPABILITIES),
+    request = request.replace(
         mig_config=wish.mig_config,
         mig_monitor=wish.mig_monitor,
         imex_channels=wish.imex_channels,

@@ -230,4 +230,4 @@ def _configure(
         name, _, value = entry.partition("=")
         os.environ[name] = value
     os.environ["PATH"] = search_path(os.environ.get("PATH", ""))
-    return main(argv, ldconfig=ldconfig(config), keep=keep)
+    return main(argv, ldconfig=ldconfig(config), keep=keep, graphics=True)

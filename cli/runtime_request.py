@@ -55,4 +55,5 @@ def read_settings(config: Config) -> Settings:
         debug=cli.debug,
         load_kmods=cli.load_kmods,
         no_create_imex_channels="disable-imex-channel-creation" in config.features,
+        graphics=True,
     )

@@ -162,7 +162,7 @@ class Gpu(Record):
         mig_capable: whether it can be divided; without a probe, whether the module says so.
         mig_enabled: whether it is set to be divided; known only after a probe, else False.
         mig_devices: by index.
-        drm: its nodes in /dev/dri, those that are there; looked for only with all files.
+        drm: its nodes in /dev/dri, those that are there; looked for only with graphics.
         drm_links: links to them by PCI address, as the host has them.
     """
 
@@ -190,17 +190,27 @@ class Extras(Record):
         libraries: all 64-bit libraries of the driver's version in there, those of the capability
             tables included.
         links: by names without a number ("libcuda.so"), where the host has such links, too.
-        graphics: what programs with displays load or read beside libraries of the driver's version.
-        graphics_links: to such files.
         firmware: wherever the kernel looks for it.
     """
 
     directories: tuple[str, ...] = ()
     libraries: tuple[Library, ...] = ()
     links: tuple[Link, ...] = ()
-    graphics: tuple[DriverFile, ...] = ()
-    graphics_links: tuple[Link, ...] = ()
     firmware: tuple[DriverFile, ...] = ()
+
+
+class Graphics(Record):
+    """What programs with displays load or read, and no capability names.
+
+    Attributes:
+        libraries: 64-bit ones: EGL's platforms, and those beside which there are links for others.
+        files: manifests, modules of the X server, programs.
+        links: to such files.
+    """
+
+    libraries: tuple[Library, ...] = ()
+    files: tuple[DriverFile, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 class Inventory(Record):
@@ -220,7 +230,7 @@ class Inventory(Record):
         mig: what configuring MIG takes; found only when asked for.
         imex_channels: devices of the IMEX channels that the host has, by number.
         proc_files: params, version, registry, those that exist, content unchanged.
-        extras: what no capability names; found only when asked for.
+        extras, graphics: what no capability names; found only when asked for.
         dev_root: directory on the host that has the driver's /dev, None for `root`.
         warnings: one line each.
         dependencies: what the inventory was computed from.
@@ -240,6 +250,7 @@ class Inventory(Record):
     imex_channels: tuple[DeviceFile, ...] = ()
     cuda_version: str = ""
     extras: Extras | None = None
+    graphics: Graphics | None = None
     dev_root: str | None = None
     warnings: tuple[str, ...] = ()
     dependencies: tuple[Identity, ...] = ()

@@ -305,7 +305,8 @@ class _File:
         found = discover(
             options.driver_root,
             dev_root=options.dev_root,
-            extras=below(options.driver_root, options.config_search_path),
+            extras=True,
+            graphics=below(options.driver_root, options.config_search_path),
             skip=frozenset(("persistenced", "fabricmanager") if options.no_ipc else ()),
             mps_directory="" if options.no_ipc else MPS_DIRECTORY,
         )
@@ -419,7 +420,14 @@ def _without_files(inventory: Inventory, gpu: Gpu) -> Inventory:
     What is planned for this GPU is the same, in a time that does not depend on all the others.
     """
     return inventory.replace(
-        gpus=(gpu,), libraries=(), binaries=(), firmware=(), ipcs=(), extras=None, dependencies=()
+        gpus=(gpu,),
+        libraries=(),
+        binaries=(),
+        firmware=(),
+        ipcs=(),
+        extras=None,
+        graphics=None,
+        dependencies=(),
     )
 
 

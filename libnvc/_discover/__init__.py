@@ -28,7 +28,8 @@ def discover(
     skip: frozenset[str] = frozenset(),
     mig_control: frozenset[str] = frozenset(),
     dev_root: str = "",
-    extras: Sequence[str] | None = None,
+    extras: bool = False,
+    graphics: Sequence[str] | None = None,
 ) -> Inventory:
     """Return the driver's files and GPUs under a driver root.
 
@@ -45,8 +46,9 @@ def discover(
         mig_control: for which rights `Inventory.mig` is filled, of "config" and "monitor", which
             only configuring and watching MIG need. Root alone may read what "config" takes.
         dev_root: directory on the host that has the driver's /dev, "" for the root.
-        extras: whether `Inventory.extras` and DRM nodes are looked for, which CDI files have: None
-            for no, else directories under the root where configuration files of graphics are.
+        extras: whether `Inventory.extras` are looked for, which CDI files have.
+        graphics: whether `Inventory.graphics` and DRM nodes are looked for: None for no, else
+            directories under the root where configuration files are; () for the usual ones.
 
     Raises:
         DriverNotFoundError: no driver is installed under the root, its kernel module is not
@@ -61,10 +63,14 @@ def discover(
     try:
         inventory = _read(driver, cache, path, mps_directory, skip)
         inventory = _add_capabilities(driver, inventory, mig_control)
-        if extras is not None:
-            from .extras import add_extras
+        if extras:
+            from .extras import find_extras
 
-            inventory = add_extras(driver, inventory, path, extras)
+            inventory = inventory.replace(extras=find_extras(driver, inventory))
+        if graphics is not None:
+            from .graphics import add_graphics
+
+            inventory = add_graphics(driver, inventory, path, graphics)
     except DiscoveryError as error:
         from .diagnose import explain
 

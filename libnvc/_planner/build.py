@@ -20,9 +20,9 @@ from .devices import device_operations
 from .operations import LOADER_CACHE, found_as, unique
 from .policy import (
     EXTRA_LINKS,
+    GRAPHICS_LINKS,
     application_profile,
     granting_capability,
-    hides_other_gpus_from_egl,
     ipc_capability,
     is_granted,
     missing_parts,
@@ -32,7 +32,7 @@ from .select import check_mig_control, select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..model import Gpu, Inventory, Library, Request
     from ..plan import Operation
@@ -75,8 +75,9 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
         *_binaries(inventory, request),
         *_libraries(inventory, request, libraries),
         *_links(request, libraries),
-        *_extras(inventory, request),
-        *_firmware(inventory),
+        *_host_links(inventory, request),
+        *_graphics(inventory, request),
+        *_firmware(inventory, request),
         *_ipcs(inventory, request),
         *device_operations(inventory, request, selection),
         *_loader_cache(inventory, request, libraries),
@@ -93,7 +94,19 @@ def make_plan(inventory: Inventory, request: Request) -> Plan:
 def _granted(inventory: Inventory, request: Request) -> list[Library]:
     if request.layout.mirrors_host and inventory.extras is not None:
         return list(inventory.extras.libraries)
-    return [library for library in inventory.libraries if is_granted(library, request.capabilities)]
+    granted = [lib for lib in inventory.libraries if is_granted(lib, request.capabilities)]
+    return [*granted, *_not_in(granted, _graphics_libraries(inventory, request))]
+
+
+def _graphics_libraries(inventory: Inventory, request: Request) -> tuple[Library, ...]:
+    if inventory.graphics is None or not shows_pictures(request.capabilities):
+        return ()
+    return inventory.graphics.libraries
+
+
+def _not_in(others: Iterable[Library], libraries: Iterable[Library]) -> list[Library]:
+    paths = {library.path for library in others}
+    return [library for library in libraries if library.path not in paths]
 
 
 def _proc_files(inventory: Inventory) -> Iterator[Operation]:
@@ -110,7 +123,7 @@ def _proc_files(inventory: Inventory) -> Iterator[Operation]:
 
 def _application_profile(request: Request, gpus: tuple[Gpu, ...]) -> Iterator[Operation]:
     """Tell EGL inside which GPUs it may show: the bits of a mask are minors."""
-    if not hides_other_gpus_from_egl(request.capabilities):
+    if not shows_pictures(request.capabilities):
         return
     yield Directory(origin="egl-profile", path=_parent(_PROFILES))
     yield Tmpfs(origin="egl-profile", path=_PROFILES, mode=0o555)
@@ -148,7 +161,9 @@ def _libraries(
 
 def _library_origin(request: Request, library: Library) -> str:
     capability = granting_capability(library.path, request.capabilities)
-    return f"capability:{capability}" if capability else "driver"
+    if capability:
+        return f"capability:{capability}"
+    return "driver" if request.layout.mirrors_host else "graphics"
 
 
 def _library_directory(request: Request, library: Library) -> str:
@@ -174,20 +189,33 @@ def _links(request: Request, libraries: list[Library]) -> Iterator[Operation]:
                 yield Symlink(origin="link", path=_join(directory, link), target=target or name)
 
 
-def _extras(inventory: Inventory, request: Request) -> Iterator[Operation]:
-    """Yield what a container that is not known yet gets beside what capabilities name."""
-    extras = inventory.extras
-    if extras is None or not request.layout.mirrors_host:
+def _host_links(inventory: Inventory, request: Request) -> Iterator[Operation]:
+    """Yield links that the host has, too, for a container that is not known yet."""
+    if request.layout.mirrors_host and inventory.extras is not None:
+        for link in inventory.extras.links:
+            yield Symlink(origin="link", path=link.path, target=link.target)
+
+
+def _graphics(inventory: Inventory, request: Request) -> Iterator[Operation]:
+    """Yield what programs with displays load or read; manifests lie where they are looked for."""
+    graphics = inventory.graphics
+    if graphics is None or not shows_pictures(request.capabilities):
         return
-    for link in extras.links:
-        yield Symlink(origin="link", path=link.path, target=link.target)
-    if shows_pictures(request):
-        for file in extras.graphics:
-            yield BindMount(origin="graphics", path=file.target, source=inventory.root + file.path)
-        for link in extras.graphics_links:
-            yield Symlink(origin="graphics", path=link.path, target=link.target)
-    for file in extras.firmware:
-        yield BindMount(origin="firmware", path=file.target, source=inventory.root + file.path)
+    if request.layout.mirrors_host:  # else they are mounted like all others
+        known = inventory.extras.libraries if inventory.extras is not None else ()
+        for library in _not_in(known, graphics.libraries):
+            source = inventory.root + library.path
+            yield BindMount(origin="graphics", path=library.path, source=source)
+    for file in graphics.files:
+        yield BindMount(origin="graphics", path=file.target, source=inventory.root + file.path)
+    for library in graphics.libraries:
+        name = _basename(library.path)
+        for prefix, place, target in GRAPHICS_LINKS:
+            if name.startswith(prefix):
+                path = _join(_library_directory(request, library), place)
+                yield Symlink(origin="graphics", path=path, target=target or name)
+    for link in graphics.links:
+        yield Symlink(origin="graphics", path=link.path, target=link.target)
 
 
 def _environment(inventory: Inventory, request: Request) -> Iterator[Operation]:
@@ -200,8 +228,11 @@ def _environment(inventory: Inventory, request: Request) -> Iterator[Operation]:
     yield Env(origin="driver", path="", name="NVIDIA_VISIBLE_DEVICES", value="void")
 
 
-def _firmware(inventory: Inventory) -> Iterator[Operation]:
-    for file in inventory.firmware:
+def _firmware(inventory: Inventory, request: Request) -> Iterator[Operation]:
+    files = inventory.firmware
+    if request.layout.mirrors_host and inventory.extras is not None:
+        files = (*inventory.extras.firmware, *files)
+    for file in files:
         yield BindMount(origin="firmware", path=file.target, source=inventory.root + file.path)
 
 

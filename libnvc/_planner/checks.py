@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import DiscoveryError, RequestError
-from ..model import CAPABILITIES, CUDA_COMPAT_MODES
+from ..model import CAPABILITIES, CUDA_COMPAT_MODES, Extras, Graphics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,16 +88,14 @@ def _extra_paths(inventory: Inventory) -> Iterator[str]:
             yield device.path
         for link in gpu.drm_links:
             yield link.path
-    extras = inventory.extras
-    if extras is None:
-        return
+    extras, graphics = inventory.extras or Extras(), inventory.graphics or Graphics()
     yield from extras.directories
-    for library in extras.libraries:
+    for library in (*extras.libraries, *graphics.libraries):
         yield library.path
-    for file in (*extras.graphics, *extras.firmware):
+    for file in (*graphics.files, *extras.firmware):
         yield file.path
         yield file.target
-    for link in (*extras.links, *extras.graphics_links):
+    for link in (*extras.links, *graphics.links):
         yield link.path
 
 

@@ -49,7 +49,7 @@ def device_operations(
     for gpu in selection.gpus:
         yield from _gpu(inventory, request, gpu)
         # A part of a GPU must not bring the whole of it along.
-        if shows_pictures(request) and gpu.index not in divided:
+        if shows_pictures(request.capabilities) and gpu.index not in divided:
             yield from _drm(inventory, request, gpu)
     if request.mig_config or request.mig_monitor:
         yield from _mig_control(inventory, request, selection)

@@ -29,6 +29,12 @@ EXTRA_LINKS = (
     ("libnvidia-opticalflow.so", "libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1"),
 )
 
+#: The same beside libraries of graphics.
+GRAPHICS_LINKS = (
+    ("libnvidia-allocator.so", "gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1"),
+    ("libnvidia-vulkan-producer.so", "libnvidia-vulkan-producer.so", ""),
+)
+
 _GL = (
     *("libEGL_nvidia.so", "libGLX_nvidia.so", "libnvidia-eglcore.so", "libnvidia-glcore.so"),
     *("libnvidia-glsi.so", "libnvidia-tls.so"),
@@ -58,19 +64,18 @@ def granting_capability(path: str, capabilities: Collection[str]) -> str:
     return ""
 
 
-def hides_other_gpus_from_egl(capabilities: Collection[str]) -> bool:
-    """Tell whether the container gets an application profile that names its GPUs."""
+def shows_pictures(capabilities: Collection[str]) -> bool:
+    """Tell whether a container gets what programs with displays need.
+
+    That is DRM nodes, files that no library's name covers, and an application profile by which EGL
+    shows its GPUs only.
+    """
     return "graphics" in capabilities or "display" in capabilities
 
 
 def ipc_capability(file: DriverFile) -> str:
     """Return the capability that needs a socket or pipe directory."""
     return "utility" if file.path.endswith(_SOCKET_ENDS) else "compute"
-
-
-def shows_pictures(request: Request) -> bool:
-    """Tell whether a container gets files and nodes of graphics that no library's name covers."""
-    return request.layout.mirrors_host and hides_other_gpus_from_egl(request.capabilities)
 
 
 def is_left_out(device: DeviceFile, request: Request) -> bool:

@@ -12,7 +12,7 @@ from .elfwriter import write_library
 from .faults import NOT_LOADED, TWO_VERSIONS, VERSION_MISMATCH, older_version, parse_fault
 from .installed import InstalledLibraries
 from .jetson import write_jetson
-from .kernel import proc_files, sys_files
+from .kernel import dev_links, proc_files, sys_files
 from .libraries import driver_libraries, driver_libraries32
 from .machine import Machine
 from .records import Profile
@@ -49,6 +49,8 @@ def write_driver(
         _write_capabilities(tree, profile)
     for path, data in sys_files(profile, fault).items():
         tree.file(path, data, 0o444)
+    for path, target in dev_links(profile, fault).items():
+        tree.link(path, target)
     for daemon in profile.daemons:
         tree.socket(f"/run/{daemon}/socket")
 

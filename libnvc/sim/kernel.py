@@ -13,6 +13,7 @@ from .records import Profile, SimGpu
 NVIDIA_MAJOR = 195
 UVM_MAJOR = 510
 CAPS_MAJOR = 511
+DRM_MAJOR = 226
 IMEX_MAJOR = 509
 NVGPU_MAJOR = 505
 
@@ -70,6 +71,8 @@ S0ix Power Management:
  Status:                    Disabled
 """
 
+_VIDEO = 44  # the group of that name on Debian
+
 _MODULES = ("nvidia", "nvidia_uvm", "nvidia_modeset")
 _REGISTRY = 'Binary: ""\n'
 
@@ -116,6 +119,11 @@ def nodes(profile: Profile, fault: str) -> tuple[SimNode, ...]:
         *(
             SimNode(name=f"nvidia{gpu.minor}", major=NVIDIA_MAJOR, minor=gpu.minor)
             for gpu in profile.gpus
+        ),
+        *(
+            SimNode(name=f"dri/{name}", major=DRM_MAJOR, minor=minor, mode=0o660, gid=_VIDEO)
+            for gpu in profile.gpus
+            for name, minor in _drm_nodes(gpu)
         ),
         *(SimNode(name=name, major=UVM_MAJOR, minor=minor) for minor, name in enumerate(uvm)),
         *(
@@ -164,7 +172,26 @@ def sys_files(profile: Profile, fault: str) -> dict[str, bytes]:
         files[f"{directory}/device"] = f"0x{gpu.pci_id >> 16:04x}\n".encode("ascii")
         files[f"{directory}/class"] = f"0x{_pci_class(gpu):04x}00\n".encode("ascii")
         files[f"{directory}/config"] = _pci_config(gpu)
+        for name, minor in () if fault == NOT_LOADED else _drm_nodes(gpu):
+            files[f"{directory}/drm/{name}/dev"] = f"{DRM_MAJOR}:{minor}\n".encode("ascii")
     return files
+
+
+def dev_links(profile: Profile, fault: str) -> dict[str, str]:
+    """Return the links in /dev that udev makes: path and target."""
+    return {
+        f"/dev/dri/by-path/pci-{pci_address(gpu)}-{kind}": f"../{name}"
+        for gpu in profile.gpus
+        if fault != NOT_LOADED
+        for kind, (name, _) in zip(("card", "render"), _drm_nodes(gpu), strict=False)
+    }
+
+
+def _drm_nodes(gpu: SimGpu) -> tuple[tuple[str, int], ...]:
+    """Return the DRM nodes of a GPU with a display, and their minors."""
+    if not gpu.display:
+        return ()
+    return (f"card{gpu.minor}", gpu.minor), (f"renderD{128 + gpu.minor}", 128 + gpu.minor)
 
 
 def pci_address(gpu: SimGpu) -> str:

@@ -205,6 +205,45 @@ def test_libraries_lie_where_the_image_keeps_libraries(
     assert not [path for path in inside if "x86_64-linux-gnu" in path]
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_what_shows_pictures(
+    tmp_path: Path, configure: Configure, nvidia: str, workstation: Path, rootfs: Path, mode: str
+) -> None:
+    """Nodes of DRM, and what lets loaders find the driver's EGL and Vulkan."""
+    configure(f'mode = "{mode}"', root=workstation)
+    make_rhel_like(rootfs)
+    ask = ["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=graphics"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        for name in ("card0", "renderD128"):
+            answer = container.exec("cat", f"/dev/dri/{name}").stderr
+            assert not answer.endswith(f": {DENIED}\n")
+            shown = container.exec("ls", "-ln", f"/dev/dri/{name}").stdout.split()
+            assert (shown[0], shown[3]) == ("crw-rw----", "44")
+        link = container.exec("readlink", "-f", "/dev/dri/by-path/pci-0000:01:00.0-render")
+        assert link.stdout == "/dev/dri/renderD128\n"
+        for path in (
+            "/etc/vulkan/icd.d/nvidia_icd.json",
+            "/usr/share/glvnd/egl_vendor.d/10_nvidia.json",
+            "/usr/share/egl/egl_external_platform.d/15_nvidia_gbm.json",
+        ):
+            assert container.exec("cat", path).stdout == (workstation / path[1:]).read_text()
+        cache = container.exec("ldconfig", "-p").stdout
+        assert "libnvidia-egl-gbm.so.1 (libc6,x86-64) => /usr/lib64/libnvidia-egl-gbm.so.1" in cache
+        backend = container.exec("readlink", "-f", "/usr/lib64/gbm/nvidia-drm_gbm.so")
+        assert backend.stdout == "/usr/lib64/libnvidia-allocator.so.550.90.07\n"
+    assert not (rootfs / "dev/dri").exists()
+
+
+def test_a_gpu_that_shows_nothing_brings_no_nodes(
+    tmp_path: Path, configure: Configure, nvidia: str, workstation: Path, rootfs: Path
+) -> None:
+    configure(root=workstation)
+    ask = ["NVIDIA_VISIBLE_DEVICES=0"]
+    with OciContainer(tmp_path / "c", rootfs, runtime=nvidia, environment=ask) as container:
+        assert container.exec("ls", "/dev/dri").returncode != 0
+        assert container.exec("ls", "/usr/share/glvnd").returncode != 0
+
+
 def test_newer_cuda_libraries_of_the_image_come_first(
     tmp_path: Path, configure: Configure, nvidia: str, rootfs: Path
 ) -> None:

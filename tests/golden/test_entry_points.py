@@ -89,9 +89,10 @@ class Entries:
         document = {"ociVersion": "1.0.2", "process": process, "root": {"path": "rootfs"}}
         (self.bundle / "config.json").write_text(json.dumps(document))
 
-    def api(self, **request: Any) -> libnvc.Plan:
+    def api(self, *, graphics: bool = False, **request: Any) -> libnvc.Plan:
         layout = libnvc.inspect_rootfs(str(self.rootfs))
-        found = libnvc.discover(str(self.driver), path=search_path(""))
+        wanted = () if graphics else None
+        found = libnvc.discover(str(self.driver), path=search_path(""), graphics=wanted)
         return libnvc.make_plan(found, libnvc.Request(layout=layout, **request))
 
     def cli(self, **request: Any) -> libnvc.Plan:
@@ -148,6 +149,9 @@ def test_one_plan(entries: Entries, name: str) -> None:
     env, request = REQUESTS[name]
     plan = entries.api(**request)
     assert entries.cli(**request) == plan
+    if "graphics" in request["capabilities"]:  # for a container, not for a command line
+        plan = entries.api(graphics=True, **request)
+        assert {op.origin for op in plan.operations} >= {"graphics", "capability:graphics"}
     assert entries.hook(env) == plan
     assert entries.legacy(env) == plan
     assert entries.runtime(env, "jit-cdi") == plan

@@ -210,8 +210,6 @@ class Subject:
         """Have the last container change its root; then watch."""
         self.containers[-1].start()
         self.targets[-1] = self.targets[-1].replace(rootfs="")
-        while Path(f"/proc/{self.targets[-1].pid}/comm").read_text() != "sleep\n":
-            os.sched_yield()
         self.watch = watch(self.area, self.roots, [target.pid for target in self.targets])
 
     def apply(

@@ -41,7 +41,8 @@ class Hook:
         monkeypatch.setenv("NVIDIA_CTK_CONFIG_FILE_PATH", str(self.config))
         monkeypatch.setattr(container_cli, "main", self._note)
 
-    def _note(self, argv: list[str], *, ldconfig: str | None, keep: object) -> int:
+    def _note(self, argv: list[str], *, ldconfig: str | None, keep: object, graphics: bool) -> int:
+        assert graphics
         self.called = argv
         self.ldconfig = ldconfig
         return 0
