@@ -87,10 +87,13 @@ def test_each_device_grants_exactly_its_nodes(
     profile = next(p for p in libnvc.sim.profiles() if p.name == name)
     libnvc.sim.create(profile, tmp_path / "sim")
     document = make(tmp_path / "sim")
-    every = {f"/dev/nvidia{gpu.minor}" for gpu in profile.gpus}
+    every = set()
     for index, gpu in enumerate(profile.gpus):
-        assert nodes(document, str(index)) == [f"/dev/nvidia{gpu.minor}"]
-        assert nodes(document, gpu.uuid) == [f"/dev/nvidia{gpu.minor}"]
+        drm = ("dri/card0", "dri/renderD128") if gpu.display else ()
+        own = [f"/dev/{node}" for node in (f"nvidia{gpu.minor}", *drm)]
+        assert nodes(document, str(index)) == own
+        assert nodes(document, gpu.uuid) == own
+        every |= set(own)
     assert set(nodes(document, "all")) == every
     assert len(document["devices"]) == 2 * len(profile.gpus) + 1
     common = {node["path"] for node in document["containerEdits"]["deviceNodes"]}

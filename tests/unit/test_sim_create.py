@@ -96,6 +96,8 @@ def test_everybody_may_read_everything(root: Path) -> None:
             assert mode & 0o555 == 0o555, path
         elif str(path).endswith(FOR_ROOT):
             assert stat.S_IMODE(mode) == 0o400, path
+        elif path.parent.name == "dri":
+            assert stat.S_IMODE(mode) == 0o660, path
         else:
             assert mode & 0o444 == 0o444, path
 
@@ -181,6 +183,14 @@ def test_device_nodes(root: Path, profile: Profile) -> None:
         f"nvidia-caps/nvidia-cap{minor}": (oct(stat.S_IFCHR | mode), os.makedev(511, minor))
         for minor, mode in CAPABILITIES.get(profile.name, {}).items()
     }
+    if profile.name == "workstation":
+        expected["dri/card0"] = (oct(stat.S_IFCHR | 0o660), os.makedev(226, 0))
+        expected["dri/renderD128"] = (oct(stat.S_IFCHR | 0o660), os.makedev(226, 128))
+        links = root / "dev/dri/by-path"
+        for name, target in (("card", "../card0"), ("render", "../renderD128")):
+            link = links / f"pci-0000:01:00.0-{name}"
+            assert os.readlink(link) == target
+            del found[str(link.relative_to(root / "dev"))]
     assert found == expected
     for path in paths:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
