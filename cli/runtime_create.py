@@ -20,7 +20,7 @@ from libnvc.errors import NvcError, RequestError, shown
 
 from .container_common import discover, mig_control, start
 from .runtime_args import FAILED
-from .runtime_request import ldconfig, read_request, read_settings
+from .runtime_request import ldconfig, on_tegra, read_request, read_settings, rest_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
     path = os.path.realpath(f"{bundle}/config.json")
     document = _read(path)
     container = read_container(document)
-    mode, wanted = _resolve(config, container)
+    mode, wanted, platform = _resolve(config, container)
     for key in config.unknown:
         log.warn(f"{config.path}: {key}: unknown key")
     for line in wanted.refused:
@@ -132,9 +132,10 @@ def create(config: Config, call: Call, origin: Origin, log: RuntimeLog) -> None:
             from .runtime_csv import plan_csv
 
             plan = plan_csv(container, wanted, config, rootfs, log.warn)
-            made = _with_plan(given, plan, container, places)
+            made = _with_plan(given, plan, container, places, ())
         else:
-            made = _with_plan(given, _make_plan(wanted, config, rootfs, log), container, places)
+            plan = _make_plan(wanted, config, rootfs, log)
+            made = _with_plan(given, plan, container, places, platform)
         edited = made.edited
     log.info(
         f"container {call.container}: given by mode {mode}, asked for by its {wanted.source}: "
@@ -180,8 +181,8 @@ def _read(path: str) -> dict[str, Any]:
         raise NvcError(f"{_MODIFIER}failed to load OCI spec: {error}") from None
 
 
-def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
-    """Return the mode in which a container is given what it wants, and that."""
+def _resolve(config: Config, container: Container) -> tuple[str, Wanted, tuple[Identity, ...]]:
+    """Return the mode in which a container is given what it wants, that, and what both rest on."""
     mode = config.runtime.mode
     if mode not in ("auto", "legacy", "csv", "cdi", "jit-cdi"):
         raise NvcError(f'{_MODIFIER}invalid mode "{shown(mode)}"')
@@ -192,34 +193,36 @@ def _resolve(config: Config, container: Container) -> tuple[str, Wanted]:
             return _cdi(container, config, named)
     wanted = decode(container, config, annotations=False)
     if mode in ("legacy", "csv") or wanted.devices is None:
-        return mode, wanted
-    return _planned(config), wanted
+        return mode, wanted, ()
+    return _planned(config, wanted)
 
 
-def _planned(config: Config) -> str:
+def _planned(config: Config, wanted: Wanted) -> tuple[str, Wanted, tuple[Identity, ...]]:
     """Return the mode of containers that get a plan of their own: what the host's driver takes."""
-    from libnvc._discover.platform import is_tegra
+    is_csv, identities = on_tegra(config)
+    return "csv" if is_csv else "jit-cdi", wanted, identities
 
-    return "csv" if is_tegra(config.cli.root or "/") else "jit-cdi"
 
-
-def _cdi(container: Container, config: Config, named: Wanted) -> tuple[str, Wanted]:
+def _cdi(
+    container: Container, config: Config, named: Wanted
+) -> tuple[str, Wanted, tuple[Identity, ...]]:
     """Complete the names; those of the runtime's own kind mean the planner."""
     if named.devices is None:
-        return "cdi", named
+        return "cdi", named, ()
     given = (name or "none" for name in named.devices or ("none",))
     kind = config.runtime.default_kind
     names = tuple(dict.fromkeys(n if is_cdi_name(n) else f"{kind}={n}" for n in given))
     own = [name.removeprefix(_OWN_KIND) for name in names if name.startswith(_OWN_KIND)]
     if not own:
-        return "cdi", named.replace(devices=names)
+        return "cdi", named.replace(devices=names), ()
     if len(own) < len(names):
         raise RequestError(
             f"{_NOT_APPLIED}: requesting a CDI device with vendor 'runtime.nvidia.com' "
             "is not supported when requesting other CDI devices"
         )
     wanted = decode(container, config, annotations=True)
-    return _planned(config), wanted.replace(devices=tuple(name for name in own if name != "none"))
+    devices = tuple(name for name in own if name != "none")
+    return _planned(config, wanted.replace(devices=devices))
 
 
 def _with_cdi(
@@ -257,8 +260,17 @@ def _with_prestart(document: dict[str, Any], config: Config, places: _Places) ->
     )
 
 
-def _with_plan(document: dict[str, Any], plan: Plan, container: Container, places: _Places) -> Made:
-    """Put what a plan gives into the configuration; the rest of it becomes a hook."""
+def _with_plan(
+    document: dict[str, Any],
+    plan: Plan,
+    container: Container,
+    places: _Places,
+    platform: tuple[Identity, ...],
+) -> Made:
+    """Put what a plan gives into the configuration; the rest of it becomes a hook.
+
+    `platform`: what it rests on that there is a plan.
+    """
     nodes = not (container.user_namespace or in_user_namespace())
     bare = remove_hooks(remove_hooks(document, "prestart", _PRESTART), _STAGE, (_HOOK,))
     edited, rest = edit_oci(bare, plan, nodes=nodes)
@@ -275,7 +287,7 @@ def _with_plan(document: dict[str, Any], plan: Plan, container: Container, place
         plan=rest,
         file=file,
         rootfs=places.rootfs,
-        dependencies=plan.dependencies,
+        dependencies=rest_on(plan.dependencies, platform),
     )
 
 

@@ -16,11 +16,13 @@ from .output import complain, one_line, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Wanted
+    from libnvc.model import Target
+    from libnvc.plan import Plan
 
     from .container_common import Keeper
 
@@ -115,6 +117,7 @@ def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> i
     from libnvc._oci.wanted import check_complete, decode, read_container
 
     from .runtime_front import Origin, identity, keep_front
+    from .runtime_request import on_tegra
 
     named = config_file or os.environ.get("NVIDIA_CTK_CONFIG_FILE_PATH", "")
     path = named or DEFAULT_PATH
@@ -137,12 +140,13 @@ def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> i
     if type(pid) is not int or pid <= 0:
         raise CommandError("input", f"container state: pid: {pid!r}: not a running process")
     rootfs = os.path.realpath(os.path.join(bundle, container.rootfs))
-    if _is_tegra(config):
-        from libnvc.model import Target
+    is_csv, platform = on_tegra(config)
+    if is_csv:
+        from libnvc import model
 
         from .runtime_csv import apply_csv
 
-        apply_csv(container, wanted, config, Target(pid=pid, rootfs=rootfs))
+        apply_csv(container, wanted, config, model.Target(pid=pid, rootfs=rootfs))
         return 0
     argv = command_line(config, wanted, pid, rootfs, is_debug=is_debug)
     is_logged = is_debug or config.cli.debug
@@ -154,7 +158,11 @@ def _prestart(config_file: str, called: tuple[str, str], *, is_debug: bool) -> i
     program, name = called
     origin = Origin(program=program, name=name, config=known, environment=environment, container="")
     place = f"{bundle}/config.json"
-    return _configure(config, argv, lambda target: keep_applied(target, place, config, origin))
+
+    def keep(target: Target) -> Callable[[Plan], object] | None:
+        return keep_applied(target, place, config, origin, platform)
+
+    return _configure(config, argv, keep)
 
 
 def _bundle(state: dict[str, object]) -> str:
@@ -171,12 +179,6 @@ def _check_mode(config: Config) -> None:
     mode = config.runtime.mode
     if mode not in ("auto", "legacy"):
         raise CommandError("input", _NOT_LEGACY)
-
-
-def _is_tegra(config: Config) -> bool:
-    from libnvc._discover.platform import is_tegra
-
-    return is_tegra(config.cli.root or "/")
 
 
 def command_line(

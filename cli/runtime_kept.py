@@ -19,6 +19,7 @@ from libnvc.errors import NvcError
 from .runtime_front import asks
 from .runtime_log import LEVELS, NOWHERE, escaped
 from .runtime_request import ldconfig as ldconfig_of
+from .runtime_request import rest_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from libnvc._config.settings import Config
-    from libnvc.model import Target
+    from libnvc.model import Identity, Target
     from libnvc.plan import Plan
 
     from .runtime_create import Made
@@ -72,7 +73,7 @@ def keep_made(made: Made, path: str, config: Config, origin: Origin, log: Runtim
 
 
 def keep_applied(
-    target: Target, path: str, config: Config, origin: Origin
+    target: Target, path: str, config: Config, origin: Origin, platform: tuple[Identity, ...]
 ) -> Callable[[Plan], object] | None:
     """Look at a container before the hook changes it; return what keeps the plan for it.
 
@@ -83,6 +84,7 @@ def keep_applied(
         path: of its configuration.
         config: the runtime's.
         origin: what called this.
+        platform: what it rests on that the plan is made at all.
     """
     ldconfig = ldconfig_of(config)
     try:
@@ -91,7 +93,7 @@ def keep_applied(
     except (NvcError, ValueError):
         return None
     words = strings(() if ldconfig is None else (ldconfig,))
-    return lambda plan: keep(key, plan.dependencies, words, encode(plan))
+    return lambda plan: keep(key, rest_on(plan.dependencies, platform), words, encode(plan))
 
 
 def _header(origin: Origin) -> bytes:

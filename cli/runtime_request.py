@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from libnvc.errors import NvcError
 from libnvc.model import Request
 
 from .container_common import Settings, imex_channels, wants_mig
@@ -11,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from libnvc._config.settings import Config
     from libnvc._oci.wanted import Wanted
-    from libnvc.model import Layout
+    from libnvc.model import Identity, Layout
 
 
 def compat_mode(config: Config) -> str:
@@ -57,3 +58,22 @@ def read_settings(config: Config) -> Settings:
         no_create_imex_channels="disable-imex-channel-creation" in config.features,
         graphics=True,
     )
+
+
+def on_tegra(config: Config) -> tuple[bool, tuple[Identity, ...]]:
+    """Tell whether CSV files describe the host's driver, and what that rests on."""
+    from libnvc._discover.platform import is_tegra
+    from libnvc._discover.root import DriverRoot
+
+    try:
+        root = DriverRoot(config.cli.root or "/")
+    except NvcError:
+        return False, ()
+    return is_tegra(root), tuple(root.identities.values())
+
+
+def rest_on(
+    dependencies: tuple[Identity, ...], platform: tuple[Identity, ...]
+) -> tuple[Identity, ...]:
+    """Return what both name, nothing if the first is empty: then nothing may be kept."""
+    return tuple(dict.fromkeys((*dependencies, *platform))) if dependencies else ()

@@ -156,7 +156,7 @@ def _mode(options: Options) -> str:
     root = DriverRoot(options.driver_root)
     if root.resolve("/usr/lib/wsl/lib/libdxcore.so"):
         return "wsl"
-    return "csv" if is_tegra(root.prefix) else "nvml"
+    return "csv" if is_tegra(root) else "nvml"
 
 
 class _File:

@@ -284,8 +284,18 @@ def test_platform(root: Path, files: dict[str, str], expected: bool) -> None:
     """A GPU in a slot of a Tegra has the driver of other hosts, unless its own is in use, too."""
     for path, text in files.items():
         put(root, path, text)
-    assert is_tegra(str(root)) is expected
+    seen = DriverRoot(str(root))
+    assert is_tegra(seen) is expected
+    assert seen.identities
 
 
-def test_no_platform_without_a_root() -> None:
-    assert not is_tegra("/nowhere")
+def test_what_the_platform_rests_on_is_recorded(root: Path) -> None:
+    """Whatever changes the answer changes what was recorded."""
+    before = DriverRoot(str(root))
+    assert not is_tegra(before)
+    for path, text in ((FAMILY, "Tegra\n"), (RELEASE, ""), (GPU, "Model: NVIDIA RTX 6000\n")):
+        put(root, path, text)
+        after = DriverRoot(str(root))
+        is_tegra(after)
+        assert after.identities != before.identities
+        before = after
