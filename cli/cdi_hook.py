@@ -13,7 +13,7 @@ import sys
 
 from libnvc.errors import NvcError
 
-from .cdi_hook_words import HOOKS, USAGE, UsageError, read_words
+from .cdi_hook_words import HOOKS, SEQUENCE, USAGE, UsageError, read_words
 from .container_common import CommandError
 from .output import complain, one_line, put
 
@@ -71,13 +71,15 @@ def _run(words: tuple[str, ...], name: str) -> int:
         if "quiet" not in read.flags and (kind != "debug" or "debug" in read.flags):
             complain(f"{name}: {kind}: {one_line(text)}\n")
 
-    if read.hook not in HOOKS:
-        # Of a newer CDI file: containers are to start all the same.
-        named = f"Unsupported CDI hook: {read.hook}" if read.hook else "No CDI hook specified"
-        say("warning", named)
-        return 0
-    if read.hook != "noop":
+    known = []
+    for part in read.parts if read.hook == SEQUENCE else (read,):
+        if part.hook in HOOKS:
+            known.append(part)
+        else:  # of a newer CDI file: containers are to start all the same
+            named = f"Unsupported CDI hook: {part.hook}" if part.hook else "No CDI hook specified"
+            say("warning", named)
+    if any(part.hook != "noop" for part in known):
         from .cdi_hook_work import work
 
-        work(read, say)
+        work([part for part in known if part.hook != "noop"], say)
     return 0

@@ -24,6 +24,9 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "update-ldcache": ("folder", "ldconfig-path"),
 }
 _ANY_HOOK = ("container-spec",)
+#: Several hooks in one call, for the sake of time; generated files have it where the program is
+#: this one.
+SEQUENCE, THEN = "sequence", "then"
 _LONG = {"d": "debug", "h": "help", "v": "version"}
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
@@ -43,6 +46,8 @@ Usage: nvidia-cdi-hook [--debug] [--quiet] HOOK [OPTION...]
                     have EGL show the container's GPUs only
   chmod --mode MODE --path PATH...
                     change modes of what is there
+  sequence HOOK [OPTION...] [then HOOK [OPTION...]]...
+                    several of them, one after the other
 
 An engine calls it as a createContainer hook, with the container's state on standard input.
 
@@ -65,11 +70,13 @@ class Words(Record):
         hook: its name, known or not; "" if none is named.
         flags: of "debug", "quiet", "help", "version".
         values: of each option of the hook, as often as it was given.
+        parts: of a sequence.
     """
 
     hook: str = ""
     flags: frozenset[str] = frozenset()
     values: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Words, ...] = ()
 
     def all(self, option: str) -> list[str]:
         """Return all values of an option."""
@@ -107,12 +114,26 @@ def read_words(words: Sequence[str], environment: Mapping[str, str]) -> Words:
     hook = words[place] if place < len(words) else ""
     if hook in ("help", "h"):
         return Words(flags=frozenset({"help"}))
+    if hook == SEQUENCE:
+        parts = [read_words(part, {}) for part in _split(words[place + 1 :])]
+        flags |= {flag for part in parts for flag in part.flags}
+        return Words(hook=hook, flags=frozenset(flags), parts=tuple(parts))
     if hook not in HOOKS:
         return Words(hook=hook, flags=frozenset(flags))
     values = _read_values(words[place + 1 :], (*HOOKS[hook], *_ANY_HOOK))
     if values is None:
         flags.add("help")
     return Words(hook=hook, flags=frozenset(flags), values=tuple(values or ()))
+
+
+def _split(words: Sequence[str]) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == THEN:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
 
 
 def _is_option(word: str) -> bool:

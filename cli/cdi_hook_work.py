@@ -16,7 +16,7 @@ from .container_common import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from libnvc.plan import Plan
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     #: Writes a message: its kind, "warning" or "debug", and its text.
     Say = Callable[[str, str], None]
+    #: Finds the container's root.
+    Root = Callable[[], str]
 
 _PROC = "/proc/driver/nvidia"
 _PARAMS = f"{_PROC}/params"
@@ -32,42 +34,51 @@ COMPAT = "/usr/local/cuda/compat"
 _NAMES_MAX = 4096  # that are looked at in a directory of the container
 
 
-def work(words: Words, say: Say) -> None:
-    """Be the hook that the words name.
+def work(parts: Sequence[Words], say: Say) -> None:
+    """Be the hooks that the words name, one after the other.
 
     Raises:
         CommandError: the container's state, or the words, say nothing usable.
-        NvcError: the container's root, or what could not be done there; nothing was done then.
+        NvcError: the container's root, or what could not be done there; nothing was done by that
+            hook then.
     """
-    _HOOKS[words.hook](words, say)
+    known: list[str] = []
+    for words in parts:
+
+        def root(words: Words = words) -> str:
+            if not known:  # standard input can be read once
+                known.append(container_root(words))
+            return known[0]
+
+        _HOOKS[words.hook](words, say, root)
 
 
-def _create_symlinks(words: Words, say: Say) -> None:
+def _create_symlinks(words: Words, say: Say, find_root: Root) -> None:
     plan = cdihooks.plan_links(words.all("link"))
-    root = container_root(words)
+    root = find_root()
     try:
-        _apply(plan, words, say, root)
+        _apply(plan, say, root)
     except NvcError as error:
         if error.errno != EROFS:
             raise
         # crun calls hooks when the root is read-only already; libraries are found all the same.
         for operation in plan.operations:
-            _apply_or_warn(plan.replace(operations=(operation,)), words, say, root)
+            _apply_or_warn(plan.replace(operations=(operation,)), say, root)
 
 
-def _update_ldcache(words: Words, say: Say) -> None:
-    _apply(cdihooks.plan_folders(words.all("folder")), words, say)
+def _update_ldcache(words: Words, say: Say, find_root: Root) -> None:
+    _apply(cdihooks.plan_folders(words.all("folder")), say, find_root())
 
 
-def _enable_cuda_compat(words: Words, say: Say) -> None:
+def _enable_cuda_compat(words: Words, say: Say, find_root: Root) -> None:
     driver, cuda = words.last("host-driver-version"), words.last("host-cuda-version")
     if not driver and not cuda:
         return
-    root = container_root(words)
+    root = find_root()
     place = words.last("cuda-compat-container-root", COMPAT)
     path = newer_compat(root, place, host_driver=driver, host_cuda=cuda, say=say)
     if path:
-        _apply(cdihooks.plan_compat(path), words, say, root)
+        _apply(cdihooks.plan_compat(path), say, root)
 
 
 def newer_compat(
@@ -126,14 +137,14 @@ def _read_note(root: str, path: str, say: Say) -> dict[str, object] | None:
         return None
 
 
-def _disable_modification(words: Words, say: Say) -> None:
+def _disable_modification(_: Words, say: Say, find_root: Root) -> None:
     try:
         params = _read(os.open(_PARAMS, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return
     if not cdihooks.may_modify(params):
         return
-    root = container_root(words)
+    root = find_root()
     if not _may_modify_inside(root):
         return
     with os.scandir(_PROC) as entries:
@@ -142,7 +153,7 @@ def _disable_modification(words: Words, say: Say) -> None:
             for entry in entries
             if not entry.is_symlink()
         }
-    _apply(cdihooks.plan_params(params, types), words, say, root)
+    _apply(cdihooks.plan_params(params, types), say, root)
 
 
 def _may_modify_inside(root: str) -> bool:
@@ -155,10 +166,10 @@ def _may_modify_inside(root: str) -> bool:
         return True
 
 
-def _update_profile(words: Words, say: Say) -> None:
+def _update_profile(_: Words, say: Say, find_root: Root) -> None:
     from libnvc._native.path import Finder
 
-    root = container_root(words)
+    root = find_root()
     finder = Finder(root)
     dev = finder.find("/dev")
     minors = set()
@@ -172,16 +183,16 @@ def _update_profile(words: Words, say: Say) -> None:
         else:
             minors.add(os.minor(node.rdev))
     if minors:
-        _apply_or_warn(cdihooks.plan_profile(minors), words, say, root)
+        _apply_or_warn(cdihooks.plan_profile(minors), say, root)
 
 
-def _chmod(words: Words, say: Say) -> None:
+def _chmod(words: Words, say: Say, find_root: Root) -> None:
     from libnvc._native.path import chmod
 
     text, paths = words.last("mode"), words.all("path")
     if not text or len(text) > 5 or not set(text) <= set("01234567") or int(text, 8) > 0o7777:
         raise CommandError("input", f"invalid mode {text!r}: not an octal number up to 7777")
-    mode, root = int(text, 8), container_root(words)
+    mode, root = int(text, 8), find_root()
     changed: list[tuple[str, int]] = []
     try:
         for path in dict.fromkeys(cdihooks.inside(path) for path in paths):
@@ -195,7 +206,7 @@ def _chmod(words: Words, say: Say) -> None:
         raise
 
 
-_HOOKS: dict[str, Callable[[Words, Say], None]] = {
+_HOOKS: dict[str, Callable[[Words, Say, Root], None]] = {
     "chmod": _chmod,
     "create-symlinks": _create_symlinks,
     "disable-device-node-modification": _disable_modification,
@@ -205,21 +216,21 @@ _HOOKS: dict[str, Callable[[Words, Say], None]] = {
 }
 
 
-def _apply(plan: Plan, words: Words, say: Say, root: str = "") -> None:
+def _apply(plan: Plan, say: Say, root: str) -> None:
     from libnvc._apply.direct import apply
     from libnvc.model import Target
 
-    applied = apply(plan, Target(pid=0, rootfs=root or container_root(words)))
+    applied = apply(plan, Target(pid=0, rootfs=root))
     for operation in plan.operations:
         say("debug", f"{type(operation).__name__} {operation.path}")
     for warning in applied.warnings:
         say("warning", warning)
 
 
-def _apply_or_warn(plan: Plan, words: Words, say: Say, root: str) -> None:
+def _apply_or_warn(plan: Plan, say: Say, root: str) -> None:
     """Apply a plan, or leave it where the root is read-only: containers are to start there."""
     try:
-        _apply(plan, words, say, root)
+        _apply(plan, say, root)
     except NvcError as error:
         if error.errno != EROFS:
             raise

@@ -21,6 +21,7 @@ from .._planner.scope import scoped
 from .._planner.select import select
 from .._record import Record
 from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits
+from .._system.programs import is_own
 from ..errors import MissingDeviceError, ProbeError, RequestError, UnknownDeviceError, shown
 from ..model import CAPABILITIES, DriverFile, Inventory, Layout, Request
 from ..plan import Env, Plan
@@ -168,6 +169,7 @@ class _File:
             path=options.nvidia_cdi_hook_path,
             ldconfig=options.ldconfig_path,
             disabled=_disabled(options),
+            does_several=is_own(options.nvidia_cdi_hook_path),
         )
         self._common = Plan(operations=(_VOID,))
         self._shared: frozenset[Operation] = frozenset()

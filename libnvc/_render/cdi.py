@@ -28,7 +28,6 @@ from ..plan import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from ..plan import Operation, Plan
@@ -40,6 +39,8 @@ COMPAT = "enable-cuda-compat"
 CACHE = "update-ldcache"
 NODES = "disable-device-node-modification"
 PROFILE = "update-application-profile"
+#: Several in one call.
+_SEQUENCE, _THEN = "sequence", "then"
 #: In the order in which they run.
 HOOKS = (LINKS, COMPAT, CACHE, NODES, PROFILE)
 
@@ -57,12 +58,14 @@ class HookProgram(Record):
         ldconfig: path on the host for the loader cache's hook, "" for its own choice.
         disabled: names of hooks that are left out.
         compat: what the hook for CUDA compatibility is told, () for the driver's version.
+        does_several: whether one call may be several hooks: the program is libnvc's.
     """
 
     path: str = "/usr/bin/nvidia-cdi-hook"
     ldconfig: str = ""
     disabled: frozenset[str] = frozenset()
     compat: tuple[str, ...] = ()
+    does_several: bool = False
 
 
 def cdi_edits(plan: Plan, program: HookProgram) -> Document:
@@ -174,7 +177,7 @@ class _Edits:
         members = {
             "env": self._env,
             "deviceNodes": self._nodes,
-            "hooks": list(self._hooks()),
+            "hooks": self._hooks(),
             "mounts": self._mounts,
             "additionalGids": sorted(self._gids),
         }
@@ -182,7 +185,7 @@ class _Edits:
         _check_text(document)
         return document
 
-    def _hooks(self) -> Iterable[Document]:
+    def _hooks(self) -> list[Document]:
         folders = [word for place in self._folders or () for word in ("--folder", place)]
         ldconfig = ["--ldconfig-path", self._program.ldconfig] if self._program.ldconfig else []
         calls = [
@@ -192,18 +195,24 @@ class _Edits:
             (NODES, []),
             (PROFILE, []),
         ]
-        for name, words in calls:
-            is_wanted = bool(words) if name in (LINKS, CACHE) else name in self._wanted
-            if is_wanted and name not in self._program.disabled:
-                yield self._hook(name, words)
+        wanted = [
+            [name, *words]
+            for name, words in calls
+            if (bool(words) if name in (LINKS, CACHE) else name in self._wanted)
+            and name not in self._program.disabled
+        ]
+        if self._program.does_several and len(wanted) > 1:
+            rest = [word for call in wanted[1:] for word in (_THEN, *call)]
+            return [self._hook([_SEQUENCE, *wanted[0], *rest])]
+        return [self._hook(call) for call in wanted]
 
-    def _hook(self, name: str, words: list[str]) -> Document:
+    def _hook(self, words: list[str]) -> Document:
         program = os.path.basename(self._program.path)
         command = [program, "hook"] if program == "nvidia-ctk" else [program]
         return {
             "hookName": "createContainer",
             "path": self._program.path,
-            "args": [*command, name, *words],
+            "args": [*command, *words],
             "env": ["NVIDIA_CTK_DEBUG=false"],
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from .._discover.tables import DEFAULT_PATH
 
@@ -50,3 +51,15 @@ def _is_program(path: str, but: Collection[tuple[int, int]]) -> bool:
         return False
     is_program = not stat.S_ISDIR(file.st_mode) and file.st_mode & 0o111 != 0
     return is_program and (file.st_dev, file.st_ino) not in but
+
+
+def is_own(path: str) -> bool:
+    """Tell whether a program on this host is this installation's of that name, or a copy of it."""
+    own = os.path.join(os.path.dirname(sys.executable), os.path.basename(path))
+    try:
+        if os.stat(path).st_size != os.stat(own).st_size:
+            return False
+        with open(path, "rb") as one, open(own, "rb") as other:
+            return one.read() == other.read()
+    except OSError:
+        return False

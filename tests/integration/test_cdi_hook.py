@@ -68,6 +68,10 @@ GENERATED = (
     ("disable-device-node-modification",),
     ("update-application-profile",),
 )
+#: As libnvc's generator writes them, for its own program.
+SEQUENCE = (
+    ("sequence", *GENERATED[0], *(word for call in GENERATED[1:] for word in ("then", *call))),
+)
 
 #: Whether a file on a file system of its own, which is mounted nowhere, can be mounted.
 CAN_COVER = (
@@ -209,7 +213,14 @@ def check_covered(site: Site, first: dict[str, str], listed: str) -> None:
 
 @pytest.mark.parametrize("user_namespace", [False, True], ids=["root", "userns"])
 @pytest.mark.parametrize("readonly", [False, True], ids=["writable", "readonly"])
-def test_generated_hooks(site: Site, runtime: str, readonly: bool, user_namespace: bool) -> None:
+@pytest.mark.parametrize("calls", [GENERATED, SEQUENCE], ids=["hooks", "sequence"])
+def test_generated_hooks(
+    site: Site,
+    runtime: str,
+    readonly: bool,
+    user_namespace: bool,
+    calls: tuple[tuple[str, ...], ...],
+) -> None:
     site.put("/opt/own/libown.so.1", "libown.so.1")  # known to the cache alone
     subprocess.run(["ldconfig", "-r", site.rootfs, "/opt/own"], check=True)
     before, first = names(site.rootfs), site.found()
@@ -218,7 +229,7 @@ def test_generated_hooks(site: Site, runtime: str, readonly: bool, user_namespac
     command = reachable_by_others(site, runtime) if user_namespace else runtime
     nodes = () if user_namespace else (0, 3)
     with site.container(
-        *GENERATED,
+        *calls,
         nodes=nodes,
         runtime=command,
         readonly=readonly,

@@ -188,6 +188,26 @@ def test_disabled_hooks(
     assert hooks(document["containerEdits"]) == left
 
 
+def test_one_call_is_all_hooks_where_the_program_is_ours(
+    make: Callable[..., dict[str, Any]], mx150: Path, commands: Path, tmp_path: Path
+) -> None:
+    """A copy of it is; another program might not know of that."""
+    apart = [hook["args"] for hook in make(mx150)["containerEdits"]["hooks"]]
+    copy = tmp_path / "nvidia-cdi-hook"
+    shutil.copy(commands / "nvidia-cdi-hook", copy)
+    (hook,) = make(mx150, nvidia_cdi_hook_path=str(copy))["containerEdits"]["hooks"]
+    program, sequence, *words = hook["args"]
+    assert (program, sequence) == ("nvidia-cdi-hook", "sequence")
+    joined = " ".join(words).split(" then ")
+    assert joined == [" ".join(words[1:]) for words in apart]
+    left: Any = {"disable_hook": ("all",), "enable_hook": ("update-ldcache",)}
+    one = make(mx150, nvidia_cdi_hook_path=str(copy), **left)
+    assert hooks(one["containerEdits"]) == ["update-ldcache"]
+    copy.write_bytes(copy.read_bytes()[::-1])
+    other = make(mx150, nvidia_cdi_hook_path=str(copy))["containerEdits"]["hooks"]
+    assert [hook["args"] for hook in other] == apart
+
+
 def add_drm(root: Path, *, with_links: bool = True) -> None:
     """Give GPU 0 of a DGX A100 DRM nodes."""
     for name, minor in (("card1", 1), ("renderD128", 128)):

@@ -68,6 +68,20 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
             f"{NAME}: failed to load container state: failed to decode container state: EOF\n",
         ),
         (("enable-cuda-compat",), 0, "", ""),
+        (("sequence",), 0, "", f"{NAME}: warning: No CDI hook specified\n"),
+        (
+            ("sequence", "noop", "then", "newhook", "--bogus"),
+            *(0, "", f"{NAME}: warning: Unsupported CDI hook: newhook\n"),
+        ),
+        (("sequence", "noop", "then", "update-ldcache", "--help"), 0, USAGE, ""),
+        (
+            ("sequence", "noop", "then", "chmod", "--bogus"),
+            *(1, "", f"{NAME}: flag provided but not defined: -bogus\n{USAGE}"),
+        ),
+        (
+            ("sequence", "noop", "then", "create-symlinks", "--link", "a"),
+            *(1, "", f"{NAME}: invalid symlink specification a\n"),
+        ),
     ],
 )
 def test_words(
@@ -79,6 +93,18 @@ def test_words(
 ) -> None:
     assert main(*words) == status
     assert capfd.readouterr() == (output, errors)
+
+
+def test_a_sequence() -> None:
+    words = ("--quiet", "sequence", "chmod", "--mode=1", "--path", "/a", "then", "noop")
+    assert read_words(words, {}) == Words(
+        hook="sequence",
+        flags=frozenset({"quiet"}),
+        parts=(
+            Words(hook="chmod", values=(("mode", "1"), ("path", "/a"))),
+            Words(hook="noop"),
+        ),
+    )
 
 
 def test_another_program_may_have_the_hooks(capfd: pytest.CaptureFixture[str]) -> None:
