@@ -162,6 +162,24 @@ def _log_start(settings: Settings, log: Log, channels: Sequence[int]) -> None:
     log.info(f"using unprivileged user {uid}:{gid}")
     for channel in channels:
         log.info(f"using IMEX channel {channel}")
+    if os.geteuid() == 0:
+        _log_kept(log)
+
+
+def _log_kept(log: Log) -> None:
+    """Say which kept results calls without a log do not use, and why; with one, none is used."""
+    from libnvc._kept import PLANS, entries
+    from libnvc._kept_state import objection
+    from libnvc.errors import NvcError
+
+    try:
+        found = [(entry.name, objection(entry)) for entry in entries()]
+    except NvcError as error:
+        log.info(f"not using what is kept: {error}")
+        return
+    for name, why in found:
+        if why:
+            log.info(f"not using what is kept in {PLANS}/{name}: {why}")
 
 
 def discover(

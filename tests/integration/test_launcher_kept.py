@@ -433,6 +433,12 @@ def test_what_others_may_have_written_is_not_used(
         else:
             rows = {row["name"]: row["not_used"] for row in json.loads(done.stdout)}
             assert rows[plan.name] == why
+        log = host.bundle.parent / "log.txt"
+        assert host.command(f"--debug={log}", "info").returncode == 0
+        said = log.read_text()
+        log.unlink()
+        assert "] not using what is kept" in said
+        assert (why if why == CLOSED else f"/run/libnvc/plans/{plan.name}: {why}\n") in said
         created = host.create(ALL)
         assert not created.is_native
         assert (created.status, created.stderr) == (0, "")
