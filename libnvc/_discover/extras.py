@@ -133,7 +133,7 @@ def find_file(root: DriverRoot, path: str, target: str, kind: str) -> DriverFile
         return None
     # The name that people know stays, if it leads to the same file on the host: below a driver
     # root, links that are absolute do not.
-    named = os.path.realpath(root.host(path)) == root.host(found.path)
+    named = path == found.path or os.path.realpath(root.host(path)) == root.host(found.path)
     return DriverFile(path=path if named else found.path, kind=kind, target=target)
 
 

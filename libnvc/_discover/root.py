@@ -78,6 +78,8 @@ class DriverRoot:
         self.identities: dict[str, Identity] = {}
         self._finder = Finder(self.prefix)
         self._places: dict[str, str] = {}
+        self._parents: dict[str, str | None] = {}
+        self._absent: set[str] = set()
 
     def host(self, path: str) -> str:
         """Return the path on the host of a path under the root."""
@@ -139,8 +141,11 @@ class DriverRoot:
 
     def find(self, path: str, *, denied_is_missing: bool = True) -> Status | None:
         """Look at a path under the root and record its identity, that it is missing included."""
+        if denied_is_missing and self._is_below_absent(path):
+            return None
         found = self.look(path, denied_is_missing=denied_is_missing)
         if found is None:
+            self._absent.add(path)
             self.note(self.host(self._missing(self._note_links(path) or "/")))
         else:
             self.record(found)
@@ -148,11 +153,22 @@ class DriverRoot:
 
     def _missing(self, path: str) -> str:
         """Return the place, free of links up to its parent, where a missing path would appear."""
+        self._absent.add(path)
         parent, name = os.path.split(path.rstrip("/"))
         if parent == "/":
             return path
-        real = self.resolve(parent)
+        if parent not in self._parents:
+            self._parents[parent] = self.resolve(parent)
+        real = self._parents[parent]
         return self._missing(parent) if real is None else f"{real.rstrip('/')}/{name}"
+
+    def _is_below_absent(self, path: str) -> bool:
+        """Tell whether a path, or a directory on its way, is known to be missing: that is noted."""
+        while path:
+            if path in self._absent:
+                return True
+            path = path.rpartition("/")[0]
+        return False
 
     def record(self, found: Status) -> None:
         """Record the identity of what `look` found."""
