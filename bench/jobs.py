@@ -192,7 +192,7 @@ def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
         )
 
 
-def _configured(config: str) -> None:
+def use_config(config: str) -> None:
     """Have the programs use a configuration, and note what they need of it."""
     for environment in (os.environ, measure.ENVIRONMENT):
         environment["NVIDIA_CTK_CONFIG_FILE_PATH"] = config
@@ -205,7 +205,7 @@ def _after_another(
     """Return a job whose program has run before: what it noted of its configuration holds."""
 
     def time() -> list[float]:
-        _configured(config)
+        use_config(config)
         seconds = measure.run(command, text)
         take_back()
         return [seconds]
@@ -357,7 +357,7 @@ def _container(kind: str, setting: Setting, runtime: str, config: str) -> Job:
     rootfs = setting.rootfs()
 
     def fresh() -> OciContainer:
-        _configured(config)
+        use_config(config)
         return OciContainer(setting.fresh(), rootfs, runtime=runtime, environment=EVERYTHING)
 
     def time() -> list[float]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from libnvc._record import Record
 from libnvc.testing import ContainerFailedError, OciContainer
 
-from .jobs import RUNTIMES
+from .jobs import RUNTIMES, use_config
 from .setting import EVERYTHING
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]
     done: dict[str, list[Storm]] = {kind: [] for kind in RUNTIMES}
     for _ in range(rounds):
         for kind, (runtime, keeps) in RUNTIMES.items():
-            os.environ["NVIDIA_CTK_CONFIG_FILE_PATH"] = configs[keeps]
+            use_config(configs[keeps])
             done[kind].append(_storm(setting, setting.disk_rootfs(), runtime))
     return done
 
