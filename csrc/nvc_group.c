@@ -39,19 +39,36 @@ void nvc_groups_close(struct nvc_groups *groups)
  * field but the first and the tags matters. */
 struct scan {
 	uint64_t wanted, id;
-	uint32_t field; /* 0: the id; from 6 on the tags, up to "-" */
-	size_t matched; /* bytes of "shared:" at the start of a tag */
-	bool in_tags, shared, found;
+	uint32_t field;       /* 0: the id; from 6 on the tags, up to "-" */
+	size_t matched;       /* bytes of "shared:" at the start of a tag */
+	bool in_tags, tagged; /* of this line */
+	bool shared, found;
+	struct nvc_groups *note; /* what is told of all mounts; may be NULL */
 };
+
+static void end_line(struct scan *s)
+{
+	struct nvc_groups *note = s->note;
+
+	if (s->id == s->wanted) {
+		s->found = true;
+		s->shared = s->tagged;
+	}
+	if (note != NULL && note->known_count < NVC_GROUPS_KNOWN) {
+		note->known[note->known_count].mnt_id = s->id;
+		note->known[note->known_count++].shared = s->tagged;
+	}
+	s->id = s->field = 0;
+	s->matched = 0;
+	s->tagged = false;
+}
 
 static void scan_byte(struct scan *s, char c)
 {
 	static const char tag[] = "shared:";
 
 	if (c == '\n') {
-		s->found = s->found || s->id == s->wanted;
-		s->id = s->field = 0;
-		s->matched = 0;
+		end_line(s);
 		return;
 	}
 	if (c == ' ') {
@@ -66,7 +83,7 @@ static void scan_byte(struct scan *s, char c)
 		s->in_tags = false;
 	} else if (s->in_tags && s->matched < sizeof tag - 1) {
 		s->matched = c == tag[s->matched] ? s->matched + 1 : sizeof tag;
-		s->shared = s->shared || (s->matched == sizeof tag - 1 && s->id == s->wanted);
+		s->tagged = s->tagged || s->matched == sizeof tag - 1;
 	}
 }
 
@@ -86,7 +103,7 @@ static int scan_table(int table_fd, struct scan *s)
 
 int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out)
 {
-	struct scan scan = {.wanted = mnt_id};
+	struct scan scan = {.wanted = mnt_id, .note = groups};
 
 	*out = false;
 	for (uint32_t i = 0; i < groups->known_count; i++) {
@@ -98,6 +115,7 @@ int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out)
 	/* A kernel that does not tell mounts apart (< 5.8) cannot put one back either. */
 	if (mnt_id == 0)
 		return 0;
+	groups->known_count = 0;
 	if (scan_table(groups->table_fd, &scan) < 0)
 		return -1;
 	if (!scan.found) {
@@ -105,10 +123,6 @@ int nvc_groups_is_shared(struct nvc_groups *groups, uint64_t mnt_id, bool *out)
 		return -1;
 	}
 	*out = scan.shared;
-	if (groups->known_count < NVC_GROUPS_KNOWN) {
-		groups->known[groups->known_count].mnt_id = mnt_id;
-		groups->known[groups->known_count++].shared = scan.shared;
-	}
 	return 0;
 }
 

@@ -11,7 +11,7 @@
 
 #include "nvc_error.h"
 
-#define NVC_GROUPS_KNOWN 16
+#define NVC_GROUPS_KNOWN 256
 
 struct nvc_groups {
 	int table_fd;    /* our own mountinfo, once we are in the container's mount namespace */
@@ -19,7 +19,7 @@ struct nvc_groups {
 	struct {
 		uint64_t mnt_id;
 		bool shared;
-	} known[NVC_GROUPS_KNOWN]; /* answers for mounts seen before */
+	} known[NVC_GROUPS_KNOWN]; /* the beginning of the table, as last read */
 	uint32_t known_count;
 };
 
