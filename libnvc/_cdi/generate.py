@@ -20,7 +20,7 @@ from .._planner.nodes import plan_nodes
 from .._planner.scope import scoped
 from .._planner.select import select
 from .._record import Record
-from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits
+from .._render.cdi import HOOKS, NODES, HookProgram, cdi_edits, join_hooks
 from .._system.programs import is_own
 from ..errors import MissingDeviceError, ProbeError, RequestError, UnknownDeviceError, shown
 from ..model import CAPABILITIES, DriverFile, Inventory, Layout, Request
@@ -169,7 +169,6 @@ class _File:
             path=options.nvidia_cdi_hook_path,
             ldconfig=options.ldconfig_path,
             disabled=_disabled(options),
-            does_several=is_own(options.nvidia_cdi_hook_path),
         )
         self._common = Plan(operations=(_VOID,))
         self._shared: frozenset[Operation] = frozenset()
@@ -366,14 +365,16 @@ class _File:
         is_dummy = "none" in self._options.device_id
         if not (self._options.no_all_device or is_dummy):
             devices.setdefault("all", union(devices.values()))
+        # Another program may not know how to be several hooks in one call.
+        finish = join_hooks if is_own(self._program.path) else lambda edits: edits
         document = {
             "cdiVersion": "",
             "kind": f"{self._options.vendor}/{self._options.device_class}",
             "devices": [
-                {"name": name, "containerEdits": simplified(devices[name], common)}
+                {"name": name, "containerEdits": finish(simplified(devices[name], common))}
                 for name in sorted(devices)
             ],
-            "containerEdits": common,
+            "containerEdits": finish(common),
         }
         self._set_version(document)
         return Generated(

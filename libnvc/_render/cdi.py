@@ -58,14 +58,12 @@ class HookProgram(Record):
         ldconfig: path on the host for the loader cache's hook, "" for its own choice.
         disabled: names of hooks that are left out.
         compat: what the hook for CUDA compatibility is told, () for the driver's version.
-        does_several: whether one call may be several hooks: the program is libnvc's.
     """
 
     path: str = "/usr/bin/nvidia-cdi-hook"
     ldconfig: str = ""
     disabled: frozenset[str] = frozenset()
     compat: tuple[str, ...] = ()
-    does_several: bool = False
 
 
 def cdi_edits(plan: Plan, program: HookProgram) -> Document:
@@ -201,20 +199,33 @@ class _Edits:
             if (bool(words) if name in (LINKS, CACHE) else name in self._wanted)
             and name not in self._program.disabled
         ]
-        if self._program.does_several and len(wanted) > 1:
-            rest = [word for call in wanted[1:] for word in (_THEN, *call)]
-            return [self._hook([_SEQUENCE, *wanted[0], *rest])]
         return [self._hook(call) for call in wanted]
 
     def _hook(self, words: list[str]) -> Document:
-        program = os.path.basename(self._program.path)
-        command = [program, "hook"] if program == "nvidia-ctk" else [program]
+        path = self._program.path
         return {
             "hookName": "createContainer",
-            "path": self._program.path,
-            "args": [*command, *words],
+            "path": path,
+            "args": [*_command(path), *words],
             "env": ["NVIDIA_CTK_DEBUG=false"],
         }
+
+
+def join_hooks(edits: Document) -> Document:
+    """Return `containerEdits` whose hooks, by `cdi_edits`, are one call of libnvc's program."""
+    hooks = edits.get("hooks", [])
+    if len(hooks) < 2:
+        return edits
+    first = hooks[0]
+    command = _command(first["path"])
+    calls = [hook["args"][len(command) :] for hook in hooks]
+    rest = [word for call in calls[1:] for word in (_THEN, *call)]
+    return {**edits, "hooks": [{**first, "args": [*command, _SEQUENCE, *calls[0], *rest]}]}
+
+
+def _command(path: str) -> list[str]:
+    program = os.path.basename(path)
+    return [program, "hook"] if program == "nvidia-ctk" else [program]
 
 
 def _link_words(links: list[str]) -> list[str]:

@@ -195,7 +195,9 @@ def test_one_call_is_all_hooks_where_the_program_is_ours(
     apart = [hook["args"] for hook in make(mx150)["containerEdits"]["hooks"]]
     copy = tmp_path / "nvidia-cdi-hook"
     shutil.copy(commands / "nvidia-cdi-hook", copy)
-    (hook,) = make(mx150, nvidia_cdi_hook_path=str(copy))["containerEdits"]["hooks"]
+    document = make(mx150, nvidia_cdi_hook_path=str(copy))
+    assert [part for part in document["devices"] if "hooks" in part["containerEdits"]] == []
+    (hook,) = document["containerEdits"]["hooks"]
     program, sequence, *words = hook["args"]
     assert (program, sequence) == ("nvidia-cdi-hook", "sequence")
     joined = " ".join(words).split(" then ")
