@@ -42,10 +42,12 @@ def storms(setting: Setting, driver: str, rounds: int) -> dict[str, list[Storm]]
     """
     configs = {keeps: setting.config(driver, "runc", keeps=keeps) for keeps in (False, True)}
     done: dict[str, list[Storm]] = {kind: [] for kind in RUNTIMES}
-    for _ in range(rounds):
+    for round_ in range(rounds + 1):
         for kind, (runtime, keeps) in RUNTIMES.items():
             use_config(configs[keeps])
-            done[kind].append(_storm(setting, setting.disk_rootfs(), runtime))
+            storm = _storm(setting, setting.disk_rootfs(), runtime)
+            if round_:  # from the first on, what is kept is kept
+                done[kind].append(storm)
     return done
 
 
