@@ -7,9 +7,11 @@ keyword-only constructor, equality, hash and repr. Type checkers see a frozen da
 
 from __future__ import annotations
 
+from _operator import attrgetter  # `operator` itself would have to be read from a file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Self, dataclass_transform
 else:
 
@@ -35,6 +37,7 @@ class _RecordType(type):
         namespace["_fields"] = inherited + own
         namespace["_names"] = frozenset(inherited + own)
         namespace["_defaults"] = defaults
+        namespace["_values"] = attrgetter(*inherited, *own) if inherited + own else None
         return super().__new__(cls, name, bases, namespace)
 
 
@@ -46,6 +49,7 @@ class Record(metaclass=_RecordType):
         _fields: tuple[str, ...]
         _names: frozenset[str]
         _defaults: dict[str, Any]
+        _values: Callable[[Record], Any]
 
     def __init__(self, **values: Any) -> None:
         cls = type(self)
@@ -66,16 +70,13 @@ class Record(metaclass=_RecordType):
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, field) for field in self._fields)
-
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self._values() == other._values()
+        return bool(self._values(self) == other._values(other))
 
     def __hash__(self) -> int:
-        return hash((type(self), self._values()))
+        return hash((type(self), self._values(self)))
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._fields)

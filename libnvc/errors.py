@@ -34,6 +34,8 @@ def shown(text: str) -> str:
     """Return what others wrote in a form fit for a line of a message."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}…"
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -80,13 +80,14 @@ def read_table(value: Any, place: Place, members: _Members) -> dict[str, Any]:
             place.inside(name).fail("unknown")
     found = {}
     for name, (read, default, since) in members.items():
-        item, here = value.get(name), place.inside(name)
+        item = value.get(name)
         if item is not None:
+            here = place.inside(name)
             found[name] = read(item, here)
             if since and found[name] != default:
                 here.need(since)
         elif default is _NEEDED:
-            here.fail("missing")
+            place.inside(name).fail("missing")
         else:
             found[name] = default
     return found
@@ -107,7 +108,8 @@ def _text(value: Any, place: Place) -> str:
     if not isinstance(value, str):
         place.fail("not a string")
     text = str(value)
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    is_odd = not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
+    if "\0" in text or is_odd:
         place.fail("has a character that no name has")
     return text
 

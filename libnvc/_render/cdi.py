@@ -250,8 +250,12 @@ def _check_text(value: Any) -> None:
     if isinstance(value, list):
         for item in value:
             _check_text(item)
-    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    elif isinstance(value, str) and not value.isascii() and any(map(_is_surrogate, value)):
         raise DiscoveryError(f"{shown(value)}: not UTF-8: cannot be said in a CDI file", path=value)
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
 
 
 def _refuse(operation: Operation) -> None:

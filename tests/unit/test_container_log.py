@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 NAME = "nvidia-container-cli"
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not look at what this machine keeps."""
+    monkeypatch.setattr("libnvc._kept.entries", list)
+
+
 def call(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """Run the command in this process; return status, output and messages."""
     status = module.main([NAME, *words])

@@ -28,6 +28,7 @@ CLI = ["_argp", "container_cli", "container_common", "output"]
 STANDARD = {
     "__future__",
     "_cffi_backend",
+    "_operator",
     "_sha2",  # Python 3.12 and later
     "_sha256",
     "_struct",
