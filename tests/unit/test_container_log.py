@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import subprocess
-import termios
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,15 +154,9 @@ def test_log_to_standard_error_that_is_a_socket(commands: Path, t4: Path) -> Non
 def test_log_to_the_terminal(commands: Path, t4: Path) -> None:
     main, terminal = os.openpty()
     command = [str(commands / NAME), f"--root={t4}", "-d/dev/tty", "list", "-d0"]
-
-    def take_terminal() -> None:
-        os.setsid()
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-
     started = subprocess.Popen(
-        command,
-        preexec_fn=take_terminal,
-        pass_fds=(terminal,),
+        ["setsid", "--ctty", "--wait", *command],
+        stdin=terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
