@@ -231,9 +231,9 @@ def _module(command: str) -> str:
 
 
 def _load(command: str) -> Any:
-    from importlib import import_module
-
-    return import_module(f".{_module(command)}", __package__)
+    # `importlib` costs more than most of what is loaded.
+    name = _module(command)
+    return getattr(__import__(__package__, fromlist=(name,)), name)
 
 
 def _flags(command: str) -> tuple[Flag, ...]:

@@ -10,7 +10,6 @@ import os
 
 from .._discover import discover
 from .._discover.nodes import find_nodes
-from .._discover.nvml import probe
 from .._discover.platform import is_tegra
 from .._discover.root import DriverRoot
 from .._discover.tables import CAPS_DIRECTORY, IMEX_DIRECTORY, MPS_DIRECTORY
@@ -189,10 +188,11 @@ class _File:
         if "none" in self._options.device_id:
             self._devices["none"] = _EMPTY
             return
+        bare = _without_common(inventory)
         for gpu, mig in self._chosen(inventory):
             selector = f"{gpu.index}:{mig.index}" if mig else str(gpu.index)
             own = request.replace(devices=(selector,), loader_cache=False)
-            edits = self._edits(make_plan(_without_files(inventory, gpu), own))
+            edits = self._edits(make_plan(bare.replace(gpus=(gpu,)), own))
             for name in _names(gpu, mig, self._options.device_name_strategy):
                 self._add(name, edits)
 
@@ -200,6 +200,8 @@ class _File:
         """Ask NVML where GPUs are divided, or may be: then they are no devices."""
         if not any(gpu.mig_capable or not gpu.uuid for gpu in inventory.gpus):
             return inventory
+        from .._discover.nvml import probe
+
         try:
             return probe(inventory)
         except ProbeError as error:
@@ -367,12 +369,12 @@ class _File:
             devices.setdefault("all", union(devices.values()))
         # Another program may not know how to be several hooks in one call.
         finish = join_hooks if is_own(self._program.path) else lambda edits: edits
+        own = {id(edits): finish(simplified(edits, common)) for edits in devices.values()}
         document = {
             "cdiVersion": "",
             "kind": f"{self._options.vendor}/{self._options.device_class}",
             "devices": [
-                {"name": name, "containerEdits": finish(simplified(devices[name], common))}
-                for name in sorted(devices)
+                {"name": name, "containerEdits": own[id(devices[name])]} for name in sorted(devices)
             ],
             "containerEdits": finish(common),
         }
@@ -417,13 +419,16 @@ def below(root: str, directories: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(directory[len(prefix) :] or "/" for directory in directories)
 
 
-def _without_files(inventory: Inventory, gpu: Gpu) -> Inventory:
-    """Return an inventory with one GPU, and without the files that all devices get.
+def _without_common(inventory: Inventory) -> Inventory:
+    """Return an inventory without GPUs, and without what all devices get.
 
-    What is planned for this GPU is the same, in a time that does not depend on all the others.
+    What is planned with one GPU is that GPU's, in a time that does not depend on all the others.
     """
     return inventory.replace(
-        gpus=(gpu,),
+        gpus=(),
+        control=(),
+        imex_channels=(),
+        proc_files=(),
         libraries=(),
         binaries=(),
         firmware=(),

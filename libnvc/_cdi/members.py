@@ -29,32 +29,42 @@ _NEEDED: Any = object()
 class Place:
     """Where a value stands in a file; all places of a file know what version its values need."""
 
-    __slots__ = ("_needs", "_path")
+    __slots__ = ("_inside", "_name", "_needs")
 
-    def __init__(self, path: str = "", needs: list[tuple[int, str]] | None = None) -> None:
-        self._path = path
-        self._needs: list[tuple[int, str]] = [] if needs is None else needs
+    def __init__(self, name: str | int = "", inside: Place | None = None) -> None:
+        self._name = name
+        self._inside = inside
+        self._needs: list[tuple[int, Place, str]] = [] if inside is None else inside._needs
+
+    def __str__(self) -> str:
+        above = "" if self._inside is None else str(self._inside)
+        if isinstance(self._name, int):
+            return f"{above}[{self._name}]"
+        return f"{above}.{shown(self._name)}" if above else shown(self._name)
 
     def inside(self, name: str) -> Place:
         """Return the place of a member."""
-        return Place(f"{self._path}.{shown(name)}" if self._path else shown(name), self._needs)
+        return Place(name, self)
 
     def at(self, index: int) -> Place:
         """Return the place of an element."""
-        return Place(f"{self._path}[{index}]", self._needs)
+        return Place(index, self)
 
     def fail(self, why: str) -> NoReturn:
         """Raise ValueError for what stands here."""
-        raise ValueError(f"{self._path}: {why}" if self._path else why)
+        place = str(self)
+        raise ValueError(f"{place}: {why}" if place else why)
 
     def need(self, version: str, what: str = "") -> None:
         """Remember that what stands here is not in versions before this one."""
-        self._needs.append((VERSIONS.index(version), f"{self._path}{what}"))
+        self._needs.append((VERSIONS.index(version), self, what))
 
     def needed(self) -> tuple[str, str]:
         """Return the oldest version that has all that was needed anywhere, and what needs it."""
-        version, why = max(self._needs, key=_first, default=(0, ""))
-        return VERSIONS[version], why
+        if not self._needs:
+            return VERSIONS[0], ""
+        version, place, what = max(self._needs, key=_first)
+        return VERSIONS[version], f"{place}{what}"
 
     def check(self, version: str) -> None:
         """Raise ValueError if a version is older than what was needed anywhere."""
@@ -63,7 +73,7 @@ class Place:
             self.inside("cdiVersion").fail(f"must be at least {needed} for {why}")
 
 
-def _first(need: tuple[int, str]) -> int:
+def _first(need: tuple[int, Place, str]) -> int:
     return need[0]
 
 
@@ -296,11 +306,12 @@ def _device_name(value: Any, place: Place) -> str:
 
 def _device(value: Any, place: Place) -> Device:
     found = read_table(value, place, _DEVICE)
-    if found["containerEdits"] == Edits():
+    if found["containerEdits"] == _NO_EDITS:
         place.inside("containerEdits").fail("empty")
     return Device(name=found["name"], edits=found["containerEdits"])
 
 
+_NO_EDITS = Edits()
 _NODE: _Members = {
     "path": (_full, _NEEDED, ""),
     "hostPath": (_text, "", "0.5.0"),
@@ -358,5 +369,5 @@ SPEC: _Members = {
     "kind": (_full, _NEEDED, ""),
     "annotations": (_annotations, {}, "0.6.0"),
     "devices": (_listed(_device), _NEEDED, ""),
-    "containerEdits": (_edits, Edits(), ""),
+    "containerEdits": (_edits, _NO_EDITS, ""),
 }

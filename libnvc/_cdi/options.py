@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from .._record import Record
 
 TYPE_CHECKING = False
@@ -19,6 +17,8 @@ STRATEGIES = ("index", "uuid", "type-index")
 
 _COMMAND = "nvidia-ctk cdi generate"
 _DRIVER = "driver "
+#: Of words that no shell changes.
+_NO_QUOTES = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./-_")
 
 
 class Options(Record):
@@ -106,10 +106,18 @@ def stamp(options: Options, driver_version: str) -> tuple[str, ...]:
     words = option_words(options)
     if not all(word.isprintable() for word in words):
         return ()
-    lines = [" ".join([_COMMAND, *map(shlex.quote, words)])]
+    lines = [" ".join([_COMMAND, *map(_quoted, words)])]
     if driver_version:
         lines.append(f"{_DRIVER}{driver_version}")
     return tuple(lines)
+
+
+def _quoted(word: str) -> str:
+    if word and _NO_QUOTES.issuperset(word):
+        return word
+    import shlex  # costs as much as all of this module's users
+
+    return shlex.quote(word)
 
 
 def read_stamp(text: str) -> tuple[list[str] | None, str]:
@@ -123,6 +131,8 @@ def read_stamp(text: str) -> tuple[list[str] | None, str]:
     for line in text.split("\n", 4)[:4]:
         said = line.removeprefix("# ") if line.startswith("# ") else ""
         if f"{said} ".startswith(f"{_COMMAND} "):
+            import shlex
+
             try:
                 flags = shlex.split(said)[len(_COMMAND.split()) :]
             except ValueError:

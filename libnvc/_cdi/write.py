@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from _json import encode_basestring
 
 from .._engines.files import Change, commit, read_file, resolved
 from ..errors import ConfigError, shown
@@ -36,21 +37,47 @@ def to_text(document: dict[str, Any], form: str, comments: tuple[str, ...] = ())
 
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
     head = "".join(f"# {line}\n" for line in comments)
-    return f"---\n{head}" + "\n".join(_object(document, "")) + "\n"
+    return f"---\n{head}" + "\n".join(_Yaml().object(document, "")) + "\n"
 
 
-def _object(members: dict[str, Any], indent: str) -> list[str]:
-    lines = []
-    for name, value in members.items():
-        if isinstance(value, dict | list) and not value:
-            lines.append(f"{indent}{_word(name)}: {value}")
-        elif isinstance(value, dict):
-            lines += [f"{indent}{_word(name)}:", *_object(value, _deeper(indent))]
-        elif isinstance(value, list):
-            lines += [f"{indent}{_word(name)}:", *_list(value, _deeper(indent))]
-        else:
-            lines.append(f"{indent}{_word(name)}: {_word(value)}")
-    return lines
+class _Yaml:
+    """Lines of one document. Most words are in it more than once."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, str] = {}
+
+    def object(self, members: dict[str, Any], indent: str) -> list[str]:
+        lines = []
+        for name, value in members.items():
+            key = f"{indent}{self._word(name)}:"
+            if isinstance(value, dict) and value:
+                lines += [key, *self.object(value, _deeper(indent))]
+            elif isinstance(value, list) and value:
+                lines += [key, *self._list(value, _deeper(indent))]
+            else:
+                lines.append(f"{key} {self._word(value)}")
+        return lines
+
+    def _list(self, items: list[Any], indent: str) -> list[str]:
+        lines = []
+        for item in items:
+            if isinstance(item, dict) and item:
+                first, *rest = self.object(item, f"{indent}  ")
+                lines += [f"{indent}- {first.lstrip()}", *rest]
+            else:
+                lines.append(f"{indent}- {self._word(item)}")
+        return lines
+
+    def _word(self, value: Any) -> str:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        text = str(value)
+        if not isinstance(value, str):
+            return text  # a number, or an object or list with nothing in it
+        word = self._words.get(text)
+        if word is None:
+            word = self._words[text] = _plain_or_quoted(text)
+        return word
 
 
 def _deeper(indent: str) -> str:
@@ -58,23 +85,7 @@ def _deeper(indent: str) -> str:
     return " " * ((len(indent) // _INDENT + 1) * _INDENT)
 
 
-def _list(items: list[Any], indent: str) -> list[str]:
-    lines = []
-    for item in items:
-        if isinstance(item, dict) and item:
-            first, *rest = _object(item, indent + "  ")
-            lines += [f"{indent}- {first.lstrip()}", *rest]
-        else:
-            lines.append(f"{indent}- {_word(item) if item != {} else item}")
-    return lines
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    text = str(value)
+def _plain_or_quoted(text: str) -> str:
     if text.count(".") == 2 and text.replace(".", "").isdigit():
         return text  # a version, which no YAML takes for a number
     start = text[2:3] if text.startswith("--") else text[:1]
@@ -86,9 +97,7 @@ def _word(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    import json
-
-    quoted = json.dumps(text, ensure_ascii=False)
+    quoted = encode_basestring(text)
     # JSON leaves alone what YAML wants escaped in double quotes.
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-from fnmatch import fnmatchcase
 from stat import S_ISCHR
 
 from ..model import DeviceFile
+from .globs import fits
 from .root import DriverRoot
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def _matches(root: DriverRoot, pattern: str) -> Iterator[DeviceFile]:
     directory, _, names = pattern.rpartition("/")
     for name in root.note_names(root.device(directory)) or ():
         path = f"{directory}/{name}"
-        status = root.note(root.device(path)) if fnmatchcase(name, names) else None
+        status = root.note(root.device(path)) if fits(name, names) else None
         if status is not None and S_ISCHR(status.st_mode):
             number = status.st_rdev
             yield DeviceFile(path=path, major=os.major(number), minor=os.minor(number))

@@ -7,14 +7,13 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import contextmanager
 
 from .._record import Record
 from ..errors import ConfigError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
 _NEW_SUFFIX = ".nvidia-new"
@@ -97,22 +96,25 @@ def commit(changes: Sequence[Change]) -> list[Change]:
         try:
             if change.after is not None:
                 os.makedirs(os.path.dirname(change.path), 0o755, exist_ok=True)
-            with _locked(os.path.dirname(change.path)) as directory:
+            directory = _locked(os.path.dirname(change.path))
+            try:
                 _apply(change, directory)
+            finally:
+                os.close(directory)
         except OSError as error:
             _fail(change.path, "write", error)
     return needed
 
 
-@contextmanager
-def _locked(path: str) -> Iterator[int]:
-    """Open a directory and keep out others who change files there."""
+def _locked(path: str) -> int:
+    """Open a directory and keep out others who change files there, until it is closed."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield fd
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _apply(change: Change, directory: int) -> None:
