@@ -370,8 +370,9 @@ static int add_to_cache(const struct nvc_root *root, struct nvc_loader *loader,
 	*shadow = find_shadow(&loader->set, text, end);
 	if (nvc_libset_write(&loader->set, data, len) < 0)
 		return -1;
-	if (in_place && loader->cache.exists && *len == journal->file->cache_len &&
-	    memcmp(*data, journal->cache, *len) == 0)
+	/* An old one is written again, so that the next one need not look through everything. */
+	if ((in_place || !loader->is_old) && loader->cache.exists &&
+	    *len == journal->file->cache_len && memcmp(*data, journal->cache, *len) == 0)
 		*data = NULL;
 	return 0;
 }

@@ -214,10 +214,42 @@ def test_a_newer_cache_put_back_is_the_older_one_s(box: Box) -> None:
     """What was applied first is taken back exactly, whatever came and went in between."""
     box.watch()
     first = nvc.apply(box.plan, box.target)
-    second = nvc.apply(nvc.Plan(operations=(CACHE.replace(libraries=()),)), box.target)
+    other = ("libother.so.1", f"{LIBS}/libother.so.1", 64)
+    second = nvc.apply(nvc.Plan(operations=(CACHE.replace(libraries=(other,)),)), box.target)
     nvc.detach(second)
     nvc.detach(first)
     box.assert_untouched()
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return by what a file that was replaced or written differs."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def test_a_cache_that_says_everything_is_left_alone(box: Box) -> None:
+    """Containers of one root file system share it: replaced, it costs each of them a file."""
+    box.watch()
+    first = nvc.apply(box.plan, box.target)
+    written = identity(box.cache)
+    with NamespaceContainer(box.rootfs) as other:
+        second = nvc.apply(box.plan, nvc.Target(pid=other.pid, rootfs=str(box.rootfs)))
+        assert identity(box.cache) == written
+        nvc.detach(second)
+    assert identity(box.cache) == written
+    nvc.detach(first)
+    box.assert_untouched()
+
+
+def test_a_cache_older_than_a_directory_is_written_again(box: Box) -> None:
+    """So that the next container need not look through all directories."""
+    nvc.apply(box.plan, box.target)
+    data = box.cache.read_bytes()
+    os.utime(box.cache, ns=(0, 0))
+    with NamespaceContainer(box.rootfs) as other:
+        nvc.apply(box.plan, nvc.Target(pid=other.pid, rootfs=str(box.rootfs)))
+    assert box.cache.read_bytes() == data
+    assert box.cache.stat().st_mtime_ns > 0
 
 
 # --- musl -----------------------------------------------------------------------------------------
