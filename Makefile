@@ -90,7 +90,7 @@ test: $(VENV)/.built $(VENV)/.test
 LESS := LIBNVC_FAULT_STEP=7 LIBNVC_HOSTILE_EXAMPLES=500 LIBNVC_LOADER_EXAMPLES=30
 
 # Python alone, whole engines, packages and programs that are built without sanitizers: once is enough.
-ONCE := $(addprefix --ignore=,tests/engines tests/packaging tests/integration/test_callers_apptainer.py tests/integration/test_launcher.py tests/integration/test_launcher_kept.py tests/integration/test_launcher_prestart.py tests/integration/test_launcher_configure.py tests/integration/test_ctk_system.py \
+ONCE := $(addprefix --ignore=,tests/engines tests/packaging tests/integration/test_callers_apptainer.py tests/integration/test_launcher.py tests/integration/test_launcher_kept.py tests/integration/test_launcher_prestart.py tests/integration/test_launcher_configure.py tests/integration/test_launcher_cdi_hook.py tests/integration/test_ctk_system.py \
   $(wildcard tests/*/test_cdi_[!h]*.py tests/*/test_config.py tests/*/test_ctk_*.py \
     tests/*/test_oci*.py tests/*/test_runtime_*.py tests/property/test_cdi*.py \
     tests/*/test_jetson.py tests/property/test_csv.py \

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from libnvc._record import Record
 from libnvc.testing import OciContainer
 
 from . import measure
-from .setting import CLI, CTK, EVERYTHING, HOOK, RUNTIME, configure_everything, profile
+from .setting import CDI_HOOK, CLI, CTK, EVERYTHING, HOOK, RUNTIME, configure_everything, profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,7 @@ def all_jobs(setting: Setting) -> list[Job]:
         *_commands(driver),
         *_configures(setting, driver, used),
         *_runtimes(setting, driver),
+        *_cdi_hooks(setting, driver),
         *_calls(library, driver),
         *_calls_again(setting.library(setting.container(used)), driver),
         *_containers(setting, driver),
@@ -190,6 +192,22 @@ def _runtimes(setting: Setting, driver: str) -> Iterator[Job]:
             text=state,
             using=using,
         )
+
+
+def _cdi_hooks(setting: Setting, driver: str) -> Iterator[Job]:
+    """Yield the call of a CDI file's hooks, in a mount namespace as a container has one."""
+    command = [CTK, "--quiet", "cdi", "generate", "--format=json", f"--driver-root={driver}"]
+    command.append(f"--nvidia-cdi-hook-path={CDI_HOOK}")
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    (hook,) = json.loads(done.stdout)["containerEdits"]["hooks"]
+    enter = ["unshare", "--mount", "--propagation", "private"]
+    rootfs = setting.rootfs()
+    state = f'{{"pid": 1, "bundle": "{setting.bundle(rootfs)}"}}'
+    yield _command("Commands", Row(name="unshare, /bin/true"), [*enter, _NOTHING])
+    for name, keeps in (("", False), (", kept", True)):
+        row = Row(name=f"CDI hook: all of a file{name}", against="unshare, /bin/true")
+        config = setting.config(driver, _NOTHING, keeps=keeps)
+        yield _after_another(row, config, [*enter, CDI_HOOK, *hook["args"][1:]], bool, state)
 
 
 def use_config(config: str) -> None:

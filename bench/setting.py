@@ -31,6 +31,7 @@ CLI = str(_PROGRAMS / "nvidia-container-cli")
 CTK = str(_PROGRAMS / "nvidia-ctk")
 RUNTIME = str(_PROGRAMS / "nvidia-container-runtime")
 HOOK = str(_PROGRAMS / "nvidia-container-runtime-hook")
+CDI_HOOK = str(_PROGRAMS / "nvidia-cdi-hook")
 
 #: By which a container asks for everything.
 EVERYTHING = ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all")

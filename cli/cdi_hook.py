@@ -27,18 +27,19 @@ _NAME = "nvidia-cdi-hook"
 def run() -> NoReturn:
     """Be the program: the words are its own path, its name as called, and its arguments."""
     gc.disable()
-    os._exit(main(*sys.argv[3:]))
+    os._exit(main(*sys.argv[3:], origin=tuple(sys.argv[1:3])))
 
 
-def main(*words: str, name: str = _NAME) -> int:
+def main(*words: str, name: str = _NAME, origin: tuple[str, ...] = ()) -> int:
     """Do what the words say and return the exit status: 0 done, or nothing to do, 1 failed.
 
     Args:
         words: the command line behind the program's name.
         name: of the program, for messages.
+        origin: the path and the name of the native program that called this, if one did.
     """
     try:
-        return _run(words, name)
+        return _run(words, name, origin)
     except UsageError as error:
         complain(f"{name}: {one_line(str(error))}\n{USAGE}")
     except BaseException as error:  # Ctrl-C too: never a traceback
@@ -56,7 +57,7 @@ def _describe(error: BaseException) -> str:
     return f"internal error: {type(error).__name__}: {error}"
 
 
-def _run(words: tuple[str, ...], name: str) -> int:
+def _run(words: tuple[str, ...], name: str, origin: tuple[str, ...]) -> int:
     read = read_words(words, os.environ)
     if "help" in read.flags:
         put(USAGE)
@@ -81,5 +82,5 @@ def _run(words: tuple[str, ...], name: str) -> int:
     if any(part.hook != "noop" for part in known):
         from .cdi_hook_work import work
 
-        work([part for part in known if part.hook != "noop"], say)
+        work([part for part in known if part.hook != "noop"], say, origin)
     return 0

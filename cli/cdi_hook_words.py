@@ -71,12 +71,14 @@ class Words(Record):
         flags: of "debug", "quiet", "help", "version".
         values: of each option of the hook, as often as it was given.
         parts: of a sequence.
+        given: the words themselves, where a hook of which something may be kept has nothing else.
     """
 
     hook: str = ""
     flags: frozenset[str] = frozenset()
     values: tuple[tuple[str, str], ...] = ()
     parts: tuple[Words, ...] = ()
+    given: tuple[str, ...] = ()
 
     def all(self, option: str) -> list[str]:
         """Return all values of an option."""
@@ -123,7 +125,13 @@ def read_words(words: Sequence[str], environment: Mapping[str, str]) -> Words:
     values = _read_values(words[place + 1 :], (*HOOKS[hook], *_ANY_HOOK))
     if values is None:
         flags.add("help")
-    return Words(hook=hook, flags=frozenset(flags), values=tuple(values or ()))
+    is_whole = place == 0 and not any(name in _ANY_HOOK for name, _ in values or ())
+    return Words(
+        hook=hook,
+        flags=frozenset(flags),
+        values=tuple(values or ()),
+        given=tuple(words) if is_whole else (),
+    )
 
 
 def _split(words: Sequence[str]) -> list[list[str]]:

@@ -11,14 +11,13 @@ from errno import EROFS
 
 from libnvc._planner import cdihooks
 from libnvc.errors import NvcError, shown
+from libnvc.plan import Plan
 
 from .container_common import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from libnvc.plan import Plan
 
     from .cdi_hook_words import Words
 
@@ -32,28 +31,72 @@ _PARAMS = f"{_PROC}/params"
 _PARAMS_MAX = 1 << 16  # bytes
 COMPAT = "/usr/local/cuda/compat"
 _NAMES_MAX = 4096  # that are looked at in a directory of the container
+_NOTHING = Plan(operations=())
 
 
-def work(parts: Sequence[Words], say: Say) -> None:
+def work(parts: Sequence[Words], say: Say, origin: tuple[str, ...] = ()) -> None:
     """Be the hooks that the words name, one after the other.
+
+    Args:
+        parts: a hook each.
+        say: takes messages.
+        origin: the path and the name of the native program that called this; then it keeps what
+            was done.
 
     Raises:
         CommandError: the container's state, or the words, say nothing usable.
         NvcError: the container's root, or what could not be done there; nothing was done by that
             hook then.
     """
-    known: list[str] = []
+    known: list[str | Exception] = []
     for words in parts:
 
         def root(words: Words = words) -> str:
             if not known:  # standard input can be read once
-                known.append(container_root(words))
+                known.append(_root_or_error(words))
+            if isinstance(known[0], Exception):
+                raise known[0]
             return known[0]
 
-        _HOOKS[words.hook](words, say, root)
+        _work(words, say, root, origin)
 
 
-def _create_symlinks(words: Words, say: Say, find_root: Root) -> None:
+def _root_or_error(words: Words) -> str | Exception:
+    try:
+        return container_root(words)
+    except (CommandError, NvcError) as error:
+        return error
+
+
+def _work(words: Words, say: Say, find_root: Root, origin: tuple[str, ...]) -> None:
+    said = []
+
+    def say_all(kind: str, text: str) -> None:
+        said.append(kind)
+        say(kind, text)
+
+    keep = _keeper(words, find_root, origin) if origin and words.given else None
+    done = _HOOKS[words.hook](words, say_all, find_root)
+    # What was said once is to be said again.
+    if keep is not None and done is not None and "warning" not in said:
+        keep(done)
+
+
+def _keeper(
+    words: Words, find_root: Root, origin: tuple[str, ...]
+) -> Callable[[Plan], object] | None:
+    if os.geteuid() != 0:
+        return None
+    from .cdi_hook_kept import keep_hook
+
+    try:
+        return keep_hook(origin, words, find_root())
+    except (CommandError, NvcError):
+        return None  # not every hook needs the root
+
+
+def _create_symlinks(words: Words, say: Say, find_root: Root) -> Plan | None:
+    """Be a hook, as those below: return what was done and can be done again."""
     plan = cdihooks.plan_links(words.all("link"))
     root = find_root()
     try:
@@ -64,21 +107,27 @@ def _create_symlinks(words: Words, say: Say, find_root: Root) -> None:
         # crun calls hooks when the root is read-only already; libraries are found all the same.
         for operation in plan.operations:
             _apply_or_warn(plan.replace(operations=(operation,)), say, root)
+        return None
+    return plan
 
 
-def _update_ldcache(words: Words, say: Say, find_root: Root) -> None:
-    _apply(cdihooks.plan_folders(words.all("folder")), say, find_root())
+def _update_ldcache(words: Words, say: Say, find_root: Root) -> Plan | None:
+    plan = cdihooks.plan_folders(words.all("folder"))
+    _apply(plan, say, find_root())
+    return plan
 
 
-def _enable_cuda_compat(words: Words, say: Say, find_root: Root) -> None:
+def _enable_cuda_compat(words: Words, say: Say, find_root: Root) -> Plan | None:
     driver, cuda = words.last("host-driver-version"), words.last("host-cuda-version")
     if not driver and not cuda:
-        return
+        return None
     root = find_root()
     place = words.last("cuda-compat-container-root", COMPAT)
     path = newer_compat(root, place, host_driver=driver, host_cuda=cuda, say=say)
+    plan = cdihooks.plan_compat(path) if path else _NOTHING
     if path:
-        _apply(cdihooks.plan_compat(path), say, root)
+        _apply(plan, say, root)
+    return plan if place == COMPAT else None
 
 
 def newer_compat(
@@ -137,23 +186,27 @@ def _read_note(root: str, path: str, say: Say) -> dict[str, object] | None:
         return None
 
 
-def _disable_modification(_: Words, say: Say, find_root: Root) -> None:
+def _disable_modification(_: Words, say: Say, find_root: Root) -> Plan | None:
+    from libnvc._discover.root import DriverRoot
+
+    host = DriverRoot("/")
     try:
-        params = _read(os.open(_PARAMS, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return
-    if not cdihooks.may_modify(params):
-        return
+        params = host.note_content(_PARAMS)
+    except NvcError:
+        return None
+    if params is None or not cdihooks.may_modify(params[0]):
+        return _NOTHING.replace(dependencies=tuple(host.identities.values()))
     root = find_root()
     if not _may_modify_inside(root):
-        return
-    with os.scandir(_PROC) as entries:
-        types = {
-            entry.name: "directory" if entry.is_dir(follow_symlinks=False) else "file"
-            for entry in entries
-            if not entry.is_symlink()
-        }
-    _apply(cdihooks.plan_params(params, types), say, root)
+        return None
+    types = {}
+    for name in host.note_names(_PROC) or ():
+        mode = os.lstat(f"{_PROC}/{name}").st_mode
+        if not stat.S_ISLNK(mode):
+            types[name] = "directory" if stat.S_ISDIR(mode) else "file"
+    plan = cdihooks.plan_params(params[0], types)
+    _apply(plan, say, root)
+    return plan.replace(dependencies=tuple(host.identities.values()))
 
 
 def _may_modify_inside(root: str) -> bool:
@@ -166,7 +219,7 @@ def _may_modify_inside(root: str) -> bool:
         return True
 
 
-def _update_profile(_: Words, say: Say, find_root: Root) -> None:
+def _update_profile(_: Words, say: Say, find_root: Root) -> Plan | None:
     from libnvc._native.path import Finder
 
     root = find_root()
@@ -182,8 +235,10 @@ def _update_profile(_: Words, say: Say, find_root: Root) -> None:
             say("warning", f"/dev/{name}: not a character device")
         else:
             minors.add(os.minor(node.rdev))
+    plan = cdihooks.plan_profile(minors) if minors else _NOTHING
     if minors:
-        _apply_or_warn(cdihooks.plan_profile(minors), say, root)
+        _apply_or_warn(plan, say, root)
+    return plan
 
 
 def _chmod(words: Words, say: Say, find_root: Root) -> None:
@@ -206,7 +261,7 @@ def _chmod(words: Words, say: Say, find_root: Root) -> None:
         raise
 
 
-_HOOKS: dict[str, Callable[[Words, Say, Root], None]] = {
+_HOOKS: dict[str, Callable[[Words, Say, Root], Plan | None]] = {
     "chmod": _chmod,
     "create-symlinks": _create_symlinks,
     "disable-device-node-modification": _disable_modification,

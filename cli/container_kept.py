@@ -79,7 +79,7 @@ def _keep(
     from libnvc._kept import header, keep
     from libnvc._native.kept import strings
 
-    config = _config()
+    config = identify_config()
     if config is None:
         return
     program, name, *_ = settings.origin
@@ -87,7 +87,7 @@ def _keep(
     keep(key, dependencies and (*dependencies, config), *sections)
 
 
-def _config() -> Identity | None:
+def identify_config() -> Identity | None:
     """Return the identity of config.toml, None if it says that nothing is kept, or cannot."""
     from libnvc._config.settings import find_config, load_config
     from libnvc._discover.root import DriverRoot

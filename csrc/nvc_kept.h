@@ -30,6 +30,10 @@ bool nvc_kept_key(const struct nvc_document *document, struct nvc_strings header
 /* The same of the image alone: what inspect_container looks at. */
 bool nvc_kept_image(const char *rootfs, struct nvc_bytes *out);
 
+/* What of a container's root decides what a hook of a CDI file does there. False for hooks of which
+ * nothing is kept, and where that cannot be told. */
+bool nvc_kept_hook(const char *rootfs, const char *hook, struct nvc_bytes *out);
+
 /* Write the document with an edit. False where that is left to Python. */
 bool nvc_kept_edit(const struct nvc_document *document, const struct nvc_edit *edit,
                    struct nvc_bytes *out);

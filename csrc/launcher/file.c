@@ -9,19 +9,17 @@
 
 int file_read_stream(int fd, size_t limit, struct file *out)
 {
-	nvc_autofree char *data = malloc(limit + 1); /* a byte more: so larger ones show */
+	nvc_autofree char *data = malloc(limit + 2);
+	/* A byte more: so larger ones show. */
 	ssize_t len = data == NULL ? -1 : nvc_read_all(fd, data, limit + 1);
 
 	if (len < 0)
 		return -1;
-	if ((size_t)len > limit) {
-		errno = EFBIG;
-		return -1;
-	}
 	data[len] = '\0';
 	out->len = (size_t)len;
 	out->data = nvc_steal_ptr(&data);
-	return 0;
+	errno = EFBIG;
+	return out->len <= limit ? 0 : -1;
 }
 
 int file_read(int dir_fd, const char *path, int more, size_t limit, struct file *out)

@@ -16,7 +16,8 @@ struct file {
  * errno: EINVAL for anything but a regular file, EFBIG for a larger one. */
 int file_read(int dir_fd, const char *path, int more, size_t limit, struct file *out);
 
-/* Read a stream to its end in the same way. */
+/* Read a stream to its end in the same way. Of a larger one its beginning is there, `limit` and one
+ * bytes. */
 int file_read_stream(int fd, size_t limit, struct file *out);
 
 void file_free(struct file *file);

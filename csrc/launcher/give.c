@@ -51,8 +51,9 @@ static bool apply(const struct nvc_target *target, struct nvc_json plan, const c
 
 	if (!journal_open(target->pid, target->rootfs, &journal))
 		return false;
-	at = (struct nvc_journal_file_at){
-	    .fd = journal.fd, .dir_fd = journal.dir_fd, .name = journal.name};
+	at = (struct nvc_journal_file_at){.fd = journal.fd,
+	                                  .dir_fd = journal.name[0] == '\0' ? -1 : journal.dir_fd,
+	                                  .name = journal.name};
 	nvc_autofree uint8_t *bytes = malloc(len + 1); /* aligned */
 	if (bytes != NULL) {
 		memcpy(bytes, plan.at, len);
@@ -80,5 +81,5 @@ bool give_kept(const struct container *container, struct nvc_json result, const 
 	    result.at != result.end)
 		return false;
 	target.ldconfig = ldconfig.len > 0 ? ldconfig.at : NULL;
-	return apply(&target, plan, who);
+	return plan.at == plan.end || apply(&target, plan, who);
 }

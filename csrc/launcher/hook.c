@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 
+#include "cdi.h"
 #include "file.h"
 #include "nvc_apply.h"
 #include "nvc_cleanup.h"
@@ -315,11 +316,11 @@ static bool give_back(const struct file *state)
 	       lseek(fd, 0, SEEK_SET) == 0 && dup2(fd, STDIN_FILENO) == STDIN_FILENO;
 }
 
-static int prestart(const struct self *self, char *const *arguments)
+/* Make our own what Python is given. */
+static void clean_environment(void)
 {
 	static const char *const names[] = {"XDG_RUNTIME_DIR", "CUDA_MPS_PIPE_DIRECTORY"};
 	const char *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
-	auto_file struct file state = {.data = NULL};
 	char *path = getenv("PATH");
 
 	if (config != NULL && !is_of_host(config))
@@ -327,16 +328,26 @@ static int prestart(const struct self *self, char *const *arguments)
 	if (path == NULL || !clean_path(path))
 		(void)setenv("PATH", STANDARD_PATH, 1);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		(void)unsetenv(names[i]); /* as for Python */
-	if (file_read_stream(STDIN_FILENO, PLAN_MAX, &state) == 0) {
-		if (prestart_kept(self, &state))
-			return 0;
-		if (!give_back(&state)) {
-			(void)fail_file("file creation", "state");
-			return 1;
-		}
-	}
-	return run_python(self, PYTHON_HOOK, arguments);
+		(void)unsetenv(names[i]);
+}
+
+/* Have Python read the state, too, if anything of it was read. */
+static bool hand_over(const struct file *state)
+{
+	if (state->data == NULL || give_back(state))
+		return true;
+	(void)fail_file("file creation", "state");
+	return false;
+}
+
+static int prestart(const struct self *self, char *const *arguments)
+{
+	auto_file struct file state = {.data = NULL};
+
+	clean_environment();
+	if (file_read_stream(STDIN_FILENO, PLAN_MAX, &state) == 0 && prestart_kept(self, &state))
+		return 0;
+	return hand_over(&state) ? run_python(self, PYTHON_HOOK, arguments) : 1;
 }
 
 int hook_run(const struct self *self, char *const *arguments)
@@ -353,7 +364,17 @@ int hook_run(const struct self *self, char *const *arguments)
 	return run_python(self, PYTHON_HOOK, arguments);
 }
 
-int hook_run_cdi(const struct self *self, char *const *arguments)
+int hook_run_cdi(const struct self *self, char **arguments)
 {
+	auto_file struct file state = {.data = NULL};
+
+	clean_environment();
+	if (geteuid() == 0 && cdi_reads_state(arguments) &&
+	    file_read_stream(STDIN_FILENO, PLAN_MAX, &state) == 0)
+		arguments = cdi_kept(self, arguments, &state);
+	if (arguments == NULL)
+		return 0;
+	if (!hand_over(&state))
+		return 1;
 	return run_python(self, "from libnvc.cli.cdi_hook import run; run()", arguments);
 }

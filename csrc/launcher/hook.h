@@ -8,5 +8,5 @@
 /* Returns the exit status. */
 int hook_run(const struct self *self, char *const *arguments);
 
-/* The hooks of CDI files, which are Python's. */
-int hook_run_cdi(const struct self *self, char *const *arguments);
+/* The hooks of CDI files: what is kept of them, and Python for the rest. Changes the arguments. */
+int hook_run_cdi(const struct self *self, char **arguments);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kept.h"
 #include "nvc_apply.h"
@@ -141,11 +142,21 @@ static bool begin(int pid, const char *rootfs, struct journal *out)
 	return out->fd >= 0;
 }
 
+/* A process that is in the container itself: nobody else can take back what it does. */
+static bool begin_inside(const char *rootfs, struct journal *out)
+{
+	if (out->dir_fd < 0 || !nvc_lock_name_root(0, rootfs, out->root_name) ||
+	    !take_lock(out->dir_fd, out->root_name, &out->root_fd))
+		return false;
+	out->fd = memfd_create("libnvc-journal", MFD_CLOEXEC);
+	return out->fd >= 0;
+}
+
 bool journal_open(int pid, const char *rootfs, struct journal *out)
 {
 	*out = (struct journal){
 	    .dir_fd = kept_run_directory(), .lock_fd = -1, .root_fd = -1, .fd = -1};
-	if (begin(pid, rootfs, out))
+	if (pid == 0 ? begin_inside(rootfs, out) : begin(pid, rootfs, out))
 		return true;
 	journal_close(out, false);
 	return false;
@@ -162,7 +173,7 @@ static bool has_journals(const struct journal *journal)
 
 void journal_close(struct journal *journal, bool is_applied)
 {
-	if (journal->fd >= 0 && !is_applied)
+	if (journal->fd >= 0 && journal->name[0] != '\0' && !is_applied)
 		(void)unlinkat(journal->dir_fd, journal->name, 0);
 	nvc_close_fd(&journal->fd);
 	if (journal->root_fd >= 0)

@@ -17,8 +17,9 @@ struct journal {
 	char name[NVC_LOCK_NAME];
 };
 
-/* Lock the container that a process is in, and begin an empty journal; others' of processes that
- * are gone are removed on the way. False, and nothing is left, where anything is in the way. */
+/* Lock the container that a process is in (0: ourselves; then its root alone), and begin an empty
+ * journal; others' of processes that are gone are removed on the way. False, and nothing is left,
+ * where anything is in the way. */
 bool journal_open(int pid, const char *rootfs, struct journal *out);
 
 /* Give the locks back. The journal stays if something was applied, else it goes. */

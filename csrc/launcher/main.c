@@ -12,8 +12,8 @@
 
 int main(int argc, char **argv)
 {
-	static char *const none[] = {NULL};
-	char *const *arguments = argc > 0 ? argv + 1 : none;
+	static char *none[] = {NULL};
+	char **arguments = argc > 0 ? argv + 1 : none;
 	struct self self;
 
 	switch (self_open(argc > 0 ? argv[0] : NULL, &self)) {

@@ -34,6 +34,12 @@ bool state_read(const char *json, size_t len, struct state *out, const char **wh
 			bundles++;
 			if (!nvc_json_string(value, &out->bundle))
 				bundles++;
+		} else if (nvc_json_is(key, "root")) {
+			out->is_odd |=
+			    out->root.at != NULL || !nvc_json_string(value, &out->root) ||
+			    nvc_json_has(out->root, "\\") || out->root.at == out->root.end;
+		} else if (nvc_json_is(key, "bundlePath")) {
+			out->is_odd = true;
 		}
 	}
 	if (bundles != 1 || nvc_json_has(out->bundle, "\\"))

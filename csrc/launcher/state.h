@@ -12,6 +12,8 @@ struct state {
 	int pid;
 	struct nvc_json
 	    bundle; /* a path as written, without escapes; at: NULL where that is not so */
+	struct nvc_json root; /* the same of the container's root, which crun names */
+	bool is_odd;          /* it names the root in another way, or not plainly */
 };
 
 /* Take the top-level members of a document. False and in `why` what is wrong: not JSON in UTF-8, no

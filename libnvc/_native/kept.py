@@ -112,6 +112,20 @@ def image_key(rootfs: str) -> bytes:
     return _take(lib.nvc_kept_image(os.fsencode(rootfs), out), out)
 
 
+def hook_key(rootfs: str, hook: str) -> bytes:
+    """Return what of a container's root decides what a hook of a CDI file does there.
+
+    Args:
+        rootfs: the container's root, by its path on the host.
+        hook: its name.
+
+    Raises:
+        ValueError: nothing is kept for it, or something of it is not plain.
+    """
+    out = ffi.new("struct nvc_bytes *")
+    return _take(lib.nvc_kept_hook(os.fsencode(rootfs), hook.encode(), out), out)
+
+
 def strings(texts: Sequence[str]) -> bytes:
     """Return strings with a NUL behind each."""
     return b"".join(os.fsencode(text) + b"\0" for text in texts)

@@ -95,14 +95,23 @@ def test_words(
     assert capfd.readouterr() == (output, errors)
 
 
+@pytest.mark.parametrize("words", [("--debug", "noop"), ("noop", "--container-spec", "/a")])
+def test_words_by_which_something_else_is_meant(words: tuple[str, ...]) -> None:
+    assert read_words(words, {}).given == ()
+
+
 def test_a_sequence() -> None:
     words = ("--quiet", "sequence", "chmod", "--mode=1", "--path", "/a", "then", "noop")
     assert read_words(words, {}) == Words(
         hook="sequence",
         flags=frozenset({"quiet"}),
         parts=(
-            Words(hook="chmod", values=(("mode", "1"), ("path", "/a"))),
-            Words(hook="noop"),
+            Words(
+                hook="chmod",
+                values=(("mode", "1"), ("path", "/a")),
+                given=("chmod", "--mode=1", "--path", "/a"),
+            ),
+            Words(hook="noop", given=("noop",)),
         ),
     )
 
@@ -132,7 +141,9 @@ def test_values() -> None:
     words = ["update-ldcache", "--folder", "/a,b", "-folder=/c=d", "extra", "--folder=", "--", "-x"]
     read = read_words(words, {})
     assert read == Words(
-        hook="update-ldcache", values=(("folder", "/a,b"), ("folder", "/c=d"), ("folder", ""))
+        hook="update-ldcache",
+        values=(("folder", "/a,b"), ("folder", "/c=d"), ("folder", "")),
+        given=tuple(words),
     )
     assert read.last("ldconfig-path", "/sbin/ldconfig") == "/sbin/ldconfig"
 
