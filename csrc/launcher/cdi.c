@@ -53,9 +53,8 @@ static bool find_root(const struct file *state, char out[PATH_MAX])
 	auto_file struct file file = {.data = NULL};
 	struct nvc_document document;
 	struct state named;
-	const char *why;
 
-	if (!state_read(state->data, state->len, &named, &why) || named.is_odd)
+	if (!state_read(state->data, state->len, &named) || named.is_odd)
 		return false;
 	if (named.root.at == NULL) {
 		if (!bundle_read(&named, &file, &document))

@@ -89,8 +89,9 @@ static int read_pid(void)
 
 	if (file_read_stream(STDIN_FILENO, STATE_MAX, &file) < 0)
 		why = errno == EFBIG ? "larger than 1 MiB" : strerror(errno);
-	else if (state_read(file.data, file.len, &state, &why))
-		why = NULL;
+	else
+		why = state_read(file.data, file.len, &state) ? state.no_pid
+		                                              : "not a JSON object in UTF-8";
 	if (why != NULL)
 		say(WHO, "could not decode container state: %s", why);
 	return state.pid;

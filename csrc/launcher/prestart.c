@@ -39,7 +39,7 @@ static bool give(const struct self *self, const struct front *front,
 bool prestart_kept(const struct self *self, const struct file *state)
 {
 	auto_file struct file document_file = {.data = NULL}, front_file = {.data = NULL};
-	const char *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH"), *why;
+	const char *config = getenv("NVIDIA_CTK_CONFIG_FILE_PATH");
 	struct state named;
 	struct nvc_document document;
 	struct front front;
@@ -47,7 +47,7 @@ bool prestart_kept(const struct self *self, const struct file *state)
 	if (config == NULL || config[0] == '\0')
 		config = CONFIG;
 	return geteuid() == 0 && kept_in_first_user_namespace() &&
-	       state_read(state->data, state->len, &named, &why) &&
+	       state_read(state->data, state->len, &named) && named.pid > 0 &&
 	       front_load(NVC_VERSION, config, &front_file, &front) &&
 	       bundle_read(&named, &document_file, &document) && is_complete(&document) &&
 	       give(self, &front, &document, &named);

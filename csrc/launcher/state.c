@@ -16,14 +16,13 @@ static int to_pid(struct nvc_json value)
 	return pid > 0 ? pid : -1;
 }
 
-bool state_read(const char *json, size_t len, struct state *out, const char **why)
+bool state_read(const char *json, size_t len, struct state *out)
 {
 	struct nvc_json state, key, value;
 	struct nvc_json_items members;
 	int pids = 0, bundles = 0;
 
 	*out = (struct state){.pid = -1};
-	*why = "not a JSON object in UTF-8";
 	if (!nvc_json_read(json, len, &state) || !nvc_json_enter(state, '{', &members))
 		return false;
 	while (nvc_json_next(&members, &key, &value) == 1) {
@@ -47,8 +46,8 @@ bool state_read(const char *json, size_t len, struct state *out, const char **wh
 	if (pids == 1 && out->pid > 0)
 		return true;
 	out->pid = -1;
-	*why = pids == 0  ? "it has no pid"
-	       : pids > 1 ? "it has more than one pid"
-	                  : "its pid is not the number of a process";
-	return false;
+	out->no_pid = pids == 0  ? "it has no pid"
+	              : pids > 1 ? "it has more than one pid"
+	                         : "its pid is not the number of a process";
+	return true;
 }

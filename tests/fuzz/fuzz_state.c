@@ -10,11 +10,13 @@
 static void read_state(const uint8_t *data, size_t size)
 {
 	struct state state;
-	const char *why;
-	bool good = state_read((const char *)data, size, &state, &why);
 
-	/* Promised: a process, or a reason. */
-	if (good ? state.pid <= 0 : why[0] == '\0')
+	/* Promised: a process, or a reason; a root with at least one character, or none. */
+	if (!state_read((const char *)data, size, &state))
+		return;
+	if (state.pid > 0 ? state.no_pid != NULL : state.no_pid == NULL)
+		abort();
+	if (!state.is_odd && state.root.at != NULL && state.root.at >= state.root.end)
 		abort();
 }
 

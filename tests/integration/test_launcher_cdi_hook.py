@@ -290,7 +290,7 @@ def test_nothing_is_kept_where_that_is_switched_off(containers: Containers) -> N
 def test_the_root_is_that_of_the_state(containers: Containers, tmp_path: Path) -> None:
     """As crun has it; whatever the configuration says."""
     containers.config = {"root": {"path": "/nowhere"}}
-    containers.state = {"root": str(tmp_path / "rootfs")}
+    containers.state = {"root": str(tmp_path / "rootfs"), "pid": 0}
     done = containers.check(*LINKS)
     assert f"{LIBS}/libcuda.so"[1:] in done.tree
 
