@@ -15,8 +15,8 @@
 #define PARAMS     "/proc/driver/nvidia/params"
 #define PARAMS_MAX 65536
 #define NAMES_MAX  256
-#define FNV_OFFSET 0xcbf29ce484222325u
-#define FNV_PRIME  0x100000001b3u
+#define HASH_START 0xcbf29ce484222325u
+#define HASH_PRIME 0x9e3779b97f4a7c15u
 
 void nvc_bytes_free(struct nvc_bytes *bytes)
 {
@@ -24,13 +24,25 @@ void nvc_bytes_free(struct nvc_bytes *bytes)
 	bytes->len = 0;
 }
 
+/* Each step can be undone, and so keeps apart what was apart before. */
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+	hash = (hash ^ word) * HASH_PRIME;
+	return hash ^ (hash >> 32);
+}
+
 uint64_t nvc_kept_hash(const char *data, size_t len)
 {
-	uint64_t hash = FNV_OFFSET;
+	uint64_t hash = mix(HASH_START, len), word;
 
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (unsigned char)data[i]) * FNV_PRIME;
-	return hash;
+	for (; len >= sizeof word; len -= sizeof word, data += sizeof word) {
+		memcpy(&word, data, sizeof word);
+		hash = mix(hash, word);
+	}
+	word = 0;
+	if (len > 0)
+		memcpy(&word, data, len);
+	return mix(hash, word);
 }
 
 /* Write where a path of the image leads, 0 if nowhere, -1 if that cannot be told. */

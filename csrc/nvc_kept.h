@@ -14,7 +14,8 @@ struct nvc_bytes {
 
 void nvc_bytes_free(struct nvc_bytes *bytes);
 
-/* The 64 bits of FNV-1a. No change of one byte leaves them as they are. */
+/* 64 bits, other ones on a machine of other byte order. No change of one byte leaves them as they
+ * are. */
 uint64_t nvc_kept_hash(const char *data, size_t len);
 
 /* Write down all that a plan for a container rests on beside the host.

@@ -217,7 +217,8 @@ def _dependencies(identities: Sequence[Identity], now: int) -> bytes | None:
 def _unique(identities: Sequence[Identity], now: int) -> Iterator[bytes]:
     if not identities:
         raise ValueError("nothing is known")
-    for identity in dict.fromkeys(identities):
+    # In order, so that the launcher finds each directory once.
+    for identity in sorted(dict.fromkeys(identities), key=lambda identity: identity.path):
         if identity.digest:
             yield _content(identity.path, identity.digest)
             continue

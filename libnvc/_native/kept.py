@@ -132,7 +132,7 @@ def strings(texts: Sequence[str]) -> bytes:
 
 
 def kept_hash(data: bytes) -> int:
-    """Return the 64 bits of FNV-1a."""
+    """Return the 64 bits that tell damage and name files: as csrc/nvc_kept.h has them."""
     return int(lib.nvc_kept_hash(data, len(data)))
 
 
