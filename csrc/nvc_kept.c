@@ -15,6 +15,7 @@
 #define PARAMS     "/proc/driver/nvidia/params"
 #define PARAMS_MAX 65536
 #define NAMES_MAX  256
+#define LOOKED_MAX 4096 /* names of a directory: the image may have any number */
 #define HASH_START 0xcbf29ce484222325u
 #define HASH_PRIME 0x9e3779b97f4a7c15u
 
@@ -85,11 +86,12 @@ static bool put_each(struct nvc_finder *finder, const char *directory_path,
 {
 	nvc_autodir DIR *directory = open_inside(finder, directory_path);
 	char *names[NAMES_MAX], path[PATH_MAX];
-	size_t count = 0;
+	size_t count = 0, looked = 0;
 	bool good = directory != NULL;
 
 	for (struct dirent *entry; good && (entry = readdir(directory)) != NULL;) {
-		if (!fits(entry->d_name))
+		good = ++looked <= LOOKED_MAX;
+		if (!good || !fits(entry->d_name))
 			continue;
 		good = count < NAMES_MAX && (names[count] = strdup(entry->d_name)) != NULL;
 		count += good ? 1 : 0;

@@ -241,6 +241,19 @@ def test_compatibility_libraries_that_are_another_file(containers: Containers) -
     assert not containers(*COMPAT).is_native
 
 
+def test_a_directory_of_too_many_names_is_not_looked_through(containers: Containers) -> None:
+    """An image may have any number of them; only so many are read."""
+    compat = containers.put("/usr/local/cuda/compat/libcuda.so.590.10", "libcuda.so.1").parent
+    containers.settle(*COMPAT)
+    for number in range(4096):
+        (compat / f"other{number}").touch()
+    assert not containers(*COMPAT).is_native
+    assert not containers(*COMPAT).is_native
+    for path in compat.glob("other*"):
+        path.unlink()
+    assert containers(*COMPAT).is_native
+
+
 def test_what_fails_is_said_by_python(containers: Containers) -> None:
     """As if nothing had been kept."""
     containers.settle(*SEQUENCE)
