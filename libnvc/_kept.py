@@ -217,8 +217,7 @@ def _dependencies(identities: Sequence[Identity], now: int) -> bytes | None:
 def _unique(identities: Sequence[Identity], now: int) -> Iterator[bytes]:
     if not identities:
         raise ValueError("nothing is known")
-    # In order, so that the launcher finds each directory once.
-    for identity in sorted(dict.fromkeys(identities), key=lambda identity: identity.path):
+    for identity in dict.fromkeys(identities):
         if identity.digest:
             yield _content(identity.path, identity.digest)
             continue

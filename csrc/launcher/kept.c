@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,34 +148,7 @@ static bool take_path(struct nvc_json *left, const char **out)
 	return true;
 }
 
-/* The directory of what was looked at last; the paths are in order. */
-struct beside {
-	const char *path;
-	size_t len; /* with the slash */
-	int fd;     /* -1 until a second one is there */
-};
-
-/* Look at what has a path: from its directory, where that is known already. */
-static int look(struct beside *last, const char *path, struct stat *st)
-{
-	size_t len = (size_t)(strrchr(path, '/') + 1 - path);
-	bool is_beside = len == last->len && memcmp(path, last->path, len) == 0;
-	char directory[PATH_MAX];
-
-	if (!is_beside) {
-		nvc_close_fd(&last->fd);
-		*last = (struct beside){.path = path, .len = len, .fd = -1};
-	} else if (last->fd < 0 && len < sizeof directory) {
-		memcpy(directory, path, len);
-		directory[len] = '\0';
-		last->fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	}
-	return last->fd < 0 || path[len] == '\0'
-	           ? lstat(path, st)
-		   : fstatat(last->fd, path + len, st, AT_SYMLINK_NOFOLLOW);
-}
-
-static bool is_same(struct nvc_json *left, struct beside *last)
+static bool is_same(struct nvc_json *left)
 {
 	uint64_t dev, ino, size, mtime, ctime;
 	const char *path;
@@ -186,7 +158,7 @@ static bool is_same(struct nvc_json *left, struct beside *last)
 	    !take_number(left, ' ', &size) || !take_number(left, ' ', &mtime) ||
 	    !take_number(left, ' ', &ctime) || !take_path(left, &path))
 		return false;
-	if (look(last, path, &st) < 0)
+	if (lstat(path, &st) < 0)
 		return is_missing(errno) && (dev | ino | size | mtime | ctime) == 0;
 	return st.st_dev == dev && st.st_ino == ino && (uint64_t)st.st_size == size &&
 	       in_ns(st.st_mtim) == mtime && in_ns(st.st_ctim) == ctime;
@@ -256,17 +228,15 @@ static bool has_data(struct nvc_json *left, char kind)
 
 bool kept_is_current(struct nvc_json dependencies)
 {
-	struct beside last = {.path = "", .fd = -1};
 	bool good = dependencies.at < dependencies.end;
 
 	while (good && dependencies.at < dependencies.end) {
 		char kind = *dependencies.at++;
 		if (kind == 'i')
-			good = is_same(&dependencies, &last);
+			good = is_same(&dependencies);
 		else
 			good = (kind == 'c' || kind == 'n') && has_data(&dependencies, kind);
 	}
-	nvc_close_fd(&last.fd);
 	return good;
 }
 
