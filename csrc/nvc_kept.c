@@ -14,8 +14,7 @@
 #define COMPAT     "/usr/local/cuda/compat" /* libnvc/_discover/compat.py */
 #define PARAMS     "/proc/driver/nvidia/params"
 #define PARAMS_MAX 65536
-#define NAMES_MAX  256
-#define LOOKED_MAX 4096 /* names of a directory: the image may have any number */
+#define NAMES_MAX  256 /* of a directory: libnvc/_discover/compat.py looks at no more */
 #define HASH_START 0xcbf29ce484222325u
 #define HASH_PRIME 0x9e3779b97f4a7c15u
 
@@ -90,7 +89,7 @@ static bool put_each(struct nvc_finder *finder, const char *directory_path,
 	bool good = directory != NULL;
 
 	for (struct dirent *entry; good && (entry = readdir(directory)) != NULL;) {
-		good = ++looked <= LOOKED_MAX;
+		good = ++looked <= NAMES_MAX;
 		if (!good || !fits(entry->d_name))
 			continue;
 		good = count < NAMES_MAX && (names[count] = strdup(entry->d_name)) != NULL;
@@ -176,7 +175,8 @@ bool nvc_kept_image(const char *rootfs, struct nvc_bytes *out)
 /* --- hooks of CDI files -------------------------------------------------------------------------
  */
 
-/* Write which file is at a path. Its file system has another number in each container. */
+/* Write which file is at a path, and the path: its name has a meaning. Its file system has another
+ * number in each container. */
 static bool put_file(struct nvc_finder *finder, const char *path, FILE *out)
 {
 	struct nvc_found found = {.path = ""};
@@ -184,8 +184,9 @@ static bool put_file(struct nvc_finder *finder, const char *path, FILE *out)
 
 	if (nvc_find(finder, path, &found, &err) < 0)
 		return false;
-	return fprintf(out, "%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, found.path,
-	               found.ino, found.size, found.mtime, found.ctime) > 0 &&
+	return fprintf(out, "%s %s %" PRIo64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, path,
+	               found.path, (uint64_t)found.mode & S_IFMT, found.ino, found.size,
+	               found.mtime, found.ctime) > 0 &&
 	       fputc('\0', out) >= 0;
 }
 
